@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -93,9 +94,17 @@ FINDINGS: Mapping[str, pa.DataType] = {
 `shared_*` count accounts of the same authorization, itself included. `next_step` is null until the plan sets it."""
 
 
+def arrow_series(values: Any, kind: pa.DataType, index: pd.Index | None = None) -> pd.Series:
+    """An Arrow-backed column of one type, from anything that Arrow can take."""
+    series = pd.Series(pd.array(values, dtype=pd.ArrowDtype(kind)))
+    if index is not None:
+        series.index = index
+    return series
+
+
 def empty(contract: Mapping[str, pa.DataType]) -> pd.DataFrame:
     """A frame of no rows that keeps a contract."""
-    return pd.DataFrame({name: pd.array([], dtype=pd.ArrowDtype(kind)) for name, kind in contract.items()})
+    return pd.DataFrame({name: arrow_series([], kind) for name, kind in contract.items()})
 
 
 def from_columns(columns: Mapping[str, object], contract: Mapping[str, pa.DataType]) -> pd.DataFrame:
@@ -111,7 +120,7 @@ def from_columns(columns: Mapping[str, object], contract: Mapping[str, pa.DataTy
     for name, kind in contract.items():
         values = columns[name]
         array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, type=kind)
-        arrays[name] = pd.array(array.cast(kind), dtype=pd.ArrowDtype(kind))
+        arrays[name] = arrow_series(array.cast(kind), kind)
     return pd.DataFrame(arrays)
 
 

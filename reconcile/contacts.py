@@ -1,0 +1,120 @@
+"""What the stored requests say about whom may be asked again, and when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from reconcile.model import (
+    UNKNOWN_OFFER_LIFETIME,
+    BreakageKey,
+    Holder,
+    OutcomeKind,
+    RunStamp,
+    State,
+    StoredRequest,
+)
+
+IN_FLIGHT = (State.PLANNED, State.ATTEMPTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Contacts:
+    """The guards' view of all past requests; dates are business dates."""
+
+    open_authorizations: Mapping[str, str] = field(default_factory=dict)
+    unknown_authorizations: frozenset[str] = frozenset()
+    attempts: Mapping[BreakageKey, int] = field(default_factory=dict)
+    highest_attempt: Mapping[BreakageKey, int] = field(default_factory=dict)
+    last_attempt: Mapping[BreakageKey, date] = field(default_factory=dict)
+    last_contact: Mapping[Holder, date] = field(default_factory=dict)
+    requested_today: int = 0
+    requested_today_by_institution: Mapping[str, int] = field(default_factory=dict)
+
+
+def sum_up_contacts(
+    requests: Iterable[StoredRequest], open_breakages: Iterable[BreakageKey], stamp: RunStamp
+) -> Contacts:
+    """Sum up every stored request that a guard could rest on.
+
+    Args:
+        requests: all requests of the open breakages, all with an open session, and all recent ones of any customer.
+    """
+    still_open = set(open_breakages)
+    open_authorizations: dict[str, str] = {}
+    unknown: set[str] = set()
+    attempts: Counter[BreakageKey] = Counter()
+    highest: dict[BreakageKey, int] = {}
+    last_attempt: dict[BreakageKey, date] = {}
+    last_contact: dict[Holder, date] = {}
+    today: Counter[str] = Counter()
+    for stored in requests:
+        key = stored.request.breakage
+        if stored.state == State.NOT_SENT:
+            continue
+        highest[key] = max(highest.get(key, 0), stored.request.attempt)
+        if stored.business_date == stamp.business_date:
+            today[stored.request.institution_name or ""] += 1
+        if is_open(stored):
+            open_authorizations[stored.authorization_id] = stored.session_id or stored.request.request_id
+        if stored.state in IN_FLIGHT or (key in still_open and is_blocking_unknown(stored, stamp)):
+            unknown.add(stored.authorization_id)
+        if is_attempt(stored):
+            attempts[key] += 1
+            contacted = contact_date(stored, stamp)
+            last_attempt[key] = max(last_attempt.get(key, contacted), contacted)
+            if stored.state != State.REJECTED:
+                holder = stored.request.holder
+                last_contact[holder] = max(last_contact.get(holder, contacted), contacted)
+    return Contacts(
+        open_authorizations=open_authorizations,
+        unknown_authorizations=frozenset(unknown),
+        attempts=attempts,
+        highest_attempt=highest,
+        last_attempt=last_attempt,
+        last_contact=last_contact,
+        requested_today=today.total(),
+        requested_today_by_institution=today,
+    )
+
+
+def is_open(stored: StoredRequest) -> bool:
+    """Whether a session was made and nothing final or provisional has come of it yet."""
+    return stored.state == State.CREATED and stored.outcome in (None, OutcomeKind.PENDING)
+
+
+def is_blocking_unknown(stored: StoredRequest, stamp: RunStamp) -> bool:
+    """Whether an unknown attempt still forbids another one.
+
+    An unknown `modal` session was handed to nobody, since nobody learnt its id, so after 24 hours it may be renewed; every other
+    unknown waits for a person.
+    """
+    if stored.state != State.UNKNOWN or stored.resolved_at is not None:
+        return False
+    if stored.request.delivery != "modal":
+        return True
+    return stored.attempting_at is None or stamp.as_of - stored.attempting_at < UNKNOWN_OFFER_LIFETIME
+
+
+def is_attempt(stored: StoredRequest) -> bool:
+    """Whether a request counts against `max_attempts`: it may have reached Stripe, and for a modal offer, also the customer.
+
+    A modal offer that nobody took up and that ended because the bank recovered by itself, or whose id nobody knows, has
+    reached no customer.
+    """
+    if stored.state in (State.PLANNED, State.NOT_SENT):
+        return False
+    if stored.request.delivery == "modal" and stored.offered_at is None:
+        return stored.state != State.UNKNOWN and stored.outcome != OutcomeKind.HEALED
+    return True
+
+
+def contact_date(stored: StoredRequest, stamp: RunStamp) -> date:
+    """The business date on which the customer was asked: of the handing over where there was one, else of the request."""
+    return (
+        stored.business_date
+        if stored.offered_at is None
+        else max(stored.business_date, stamp.date_of(stored.offered_at))
+    )

@@ -1,0 +1,329 @@
+"""Decide tonight's requests: one next step for every account, and a reason for everything that is not done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reconcile.classify import Flags, flags
+from reconcile.contacts import Contacts
+from reconcile.frames import FINDINGS, arrow_series, check
+from reconcile.model import (
+    KIND_OF_FINDING,
+    AuthorizationDecision,
+    Breakage,
+    BreakageKey,
+    Finding,
+    Holder,
+    NextStep,
+    Plan,
+    RelinkRequest,
+    RunStamp,
+    Scope,
+)
+from reconcile.policy import RelinkPolicy
+from reconcile.request import (
+    AFFECTED_NAMES,
+    Row,
+    covered_accounts,
+    describe_covered,
+    due_date,
+    exposure_by_currency,
+    plain_rows,
+    requested_permissions,
+    single_account,
+    widens,
+)
+
+Steps = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInputs:
+    """Everything besides the findings that a decision rests on.
+
+    `successors` maps an old account id to its new one; `unmatched_accounts` were covered by a request that ended under a new
+    authorization and have no proven successor; `held_authorizations` are stopped by a brake.
+    """
+
+    scope: Scope
+    stamp: RunStamp
+    policy: RelinkPolicy
+    breakages: Sequence[Breakage]
+    contacts: Contacts
+    successors: Mapping[str, str] = field(default_factory=dict)
+    unmatched_accounts: Collection[str] = ()
+    held_authorizations: Collection[str] = ()
+    ignore_cooldown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An authorization that could be asked about; `rows` are all its accounts in Stripe, `covered` those to be cured."""
+
+    authorization_id: str
+    rows: Sequence[Row]
+    covered: Sequence[Row]
+    holder: Holder
+    breakage: BreakageKey
+    reason: str
+    cause: str | None
+    institution_name: str | None
+    due_date: date | None
+    exposure: Mapping[str, int]
+
+    def urgency(self) -> tuple[date, bool, str, int, str]:
+        """Earliest due first, then by currency code with the most money at stake, then by id."""
+        currency = min(self.exposure, default="")
+        return (
+            self.due_date or date.max,
+            not currency,
+            currency,
+            -self.exposure.get(currency, 0),
+            self.authorization_id,
+        )
+
+
+def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan]:
+    """Return the findings with their next steps, and the plan of requests in sending order.
+
+    Args:
+        findings: `frames.FINDINGS`; not changed.
+
+    No two requests share an authorization or a customer.
+    """
+    check(findings, FINDINGS, "findings")
+    steps, details = _account_steps(findings, inputs)
+    candidates, decided = _candidates(findings, steps == "", inputs)
+    requests: list[RelinkRequest] = []
+    for candidate, step, detail in _spend(candidates, inputs):
+        decided[candidate.authorization_id] = (step, detail)
+        if step == NextStep.REQUEST:
+            requests.append(_request(candidate, inputs, len(requests) + 1))
+    for position in np.flatnonzero(steps == "").tolist():
+        steps[position], details[position] = decided[str(findings["authorization_id"].iat[position])]
+    planned = findings.copy()
+    planned["next_step"] = arrow_series([str(step) for step in steps], FINDINGS["next_step"], planned.index)
+    return check(planned, FINDINGS, "planned findings"), Plan(
+        tuple(requests), _decisions(findings, steps, details, decided)
+    )
+
+
+def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, Steps]:
+    """The next step that an account's own facts decide, empty where its authorization is to decide; and why it needs review."""
+    finding, authorization = findings["finding"], findings["authorization_id"]
+    affected = flags(finding.isin(AFFECTED_NAMES))
+    reviews = {
+        "the accounts of the authorization disagree on the holder": authorization.isin(
+            _disputed_authorizations(findings)
+        ),
+        "whether Stripe made an earlier request cannot be known": authorization.isin(
+            inputs.contacts.unknown_authorizations
+        ),
+        "the cause is set to be reviewed": findings["cause"].isin(inputs.policy.causes_to_review),
+        "a new authorization could not be matched": findings["account_id"].isin(set(inputs.unmatched_accounts)),
+        "the request would ask more of a sibling account": authorization.isin(
+            _widened_authorizations(findings, inputs)
+        ),
+    }
+    concerns = {detail: flags(where) for detail, where in reviews.items()}
+    conditions: list[tuple[Flags, NextStep]] = [
+        (flags(finding == str(Finding.OK)), NextStep.NONE),
+        (flags(findings["ledger_status"] == "closed"), NextStep.LEDGER_CLOSED),
+        (_replaced(findings, inputs.successors), NextStep.REPLACED),
+        (
+            flags(finding.isin([Finding.DISCONNECTED, Finding.INACTIVE_PERMANENT, Finding.NOT_IN_STRIPE])),
+            NextStep.NOT_RELINKABLE,
+        ),
+        (flags(finding.isin([Finding.UNREADABLE, Finding.NOT_IN_LEDGER, Finding.HOLDER_MISMATCH])), NextStep.REVIEW),
+        (_silenced(findings), NextStep.DO_NOT_CONTACT),
+        (np.logical_or.reduce(list(concerns.values())), NextStep.REVIEW),
+        (affected & ~flags(finding.isin(inputs.policy.reasons)), NextStep.REASON_OFF),
+    ]
+    steps = np.select([where for where, _ in conditions], [str(step) for _, step in conditions], default="")
+    details = np.select(list(concerns.values()), list(concerns), default="")
+    return steps.astype(object), details.astype(object)
+
+
+def _replaced(findings: pd.DataFrame, successors: Mapping[str, str]) -> Flags:
+    """Accounts with a successor under another id.
+
+    Once the ledger names the successor, an old row that is still open stays `replaced`: that customer has just relinked, and
+    asking again about the dead account would be a second contact for the same outage.
+    """
+    successor = findings["account_id"].map(dict(successors)).astype(object)
+    in_ledger = flags(findings["in_ledger"])
+    named = set(findings.loc[in_ledger, "account_id"])
+    moved = flags(successor.notna()) & flags(successor != findings["account_id"].astype(object))
+    return moved & (in_ledger | ~flags(successor.isin(named)))
+
+
+def _silenced(findings: pd.DataFrame) -> Flags:
+    """Every account of a holder that the ledger marks `do_not_contact` anywhere."""
+    silent = set(findings.loc[flags(findings["do_not_contact"]), "ledger_holder_id"].dropna())
+    return flags(findings["account_holder_id"].isin(silent)) | flags(findings["ledger_holder_id"].isin(silent))
+
+
+def _disputed_authorizations(findings: pd.DataFrame) -> set[str]:
+    """Authorizations whose accounts in Stripe name more than one holder, or a holder and none."""
+    rows = findings.loc[flags(findings["in_stripe"]) & flags(findings["authorization_id"].notna())]
+    holder = rows["holder_type"].fillna("") + "\x1f" + rows["account_holder_id"].fillna("")
+    distinct = holder.groupby(rows["authorization_id"], sort=False).nunique()
+    return {str(name) for name in distinct.index[distinct > 1]}
+
+
+def _widened_authorizations(findings: pd.DataFrame, inputs: PlanInputs) -> set[str]:
+    if inputs.policy.allow_widening:
+        return set()
+    replaced = set(inputs.successors)
+    return {
+        authorization_id
+        for authorization_id, rows in _by_authorization(findings, flags(findings["finding"].isin(AFFECTED_NAMES)))
+        if widens(rows, requested_permissions(rows), single_account(covered_accounts(rows, replaced)))
+    }
+
+
+def _by_authorization(findings: pd.DataFrame, wanted: Flags) -> Iterator[tuple[str, list[Row]]]:
+    """All Stripe accounts of each authorization that has a wanted account, by authorization id."""
+    chosen = findings["authorization_id"].isin(findings.loc[wanted, "authorization_id"].dropna().unique())
+    rows = plain_rows(findings.loc[flags(chosen)].sort_values(["authorization_id", "account_id"]))
+    for name, group in groupby(rows, key=lambda row: str(row["authorization_id"])):
+        yield name, list(group)
+
+
+Decided = dict[str, tuple[NextStep, str]]
+
+
+def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) -> tuple[list[Candidate], Decided]:
+    """Authorizations that no standing fact rules out, most urgent first; and the steps of those that one does."""
+    breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
+    replaced = set(inputs.successors)
+    undecided_ids = set(findings.loc[undecided, "account_id"])
+    decided: Decided = {}
+    candidates: list[Candidate] = []
+    for authorization_id, rows in _by_authorization(findings, undecided):
+        drivers = [row for row in rows if row["account_id"] in undecided_ids]
+        reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in drivers))
+        breakage = breakages.get((authorization_id, str(KIND_OF_FINDING[reason])))
+        if breakage is None:
+            raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
+        driver = next(row for row in drivers if row["finding"] == reason)
+        holder = Holder(driver["holder_type"], driver["account_holder_id"])
+        step = _standing_step(authorization_id, breakage, holder, inputs)
+        if step is not None:
+            decided[authorization_id] = step
+            continue
+        covered = covered_accounts(rows, replaced)
+        candidates.append(
+            Candidate(
+                authorization_id=authorization_id,
+                rows=rows,
+                covered=covered,
+                holder=holder,
+                breakage=breakage,
+                reason=reason,
+                cause=driver["cause"],
+                institution_name=driver["institution_name"],
+                due_date=due_date(covered, inputs.stamp),
+                exposure=exposure_by_currency(covered),
+            )
+        )
+    return sorted(candidates, key=Candidate.urgency), decided
+
+
+def _standing_step(
+    authorization_id: str, breakage: BreakageKey, holder: Holder, inputs: PlanInputs
+) -> tuple[NextStep, str] | None:
+    """The step that earlier requests impose, whatever else is asked tonight."""
+    contacts, policy, today = inputs.contacts, inputs.policy, inputs.stamp.business_date
+    session_id = contacts.open_authorizations.get(authorization_id)
+    if session_id is not None:
+        return NextStep.OPEN_SESSION, f"session {session_id} is still open"
+    attempts = contacts.attempts.get(breakage, 0)
+    if attempts >= policy.max_attempts:
+        return NextStep.ATTEMPTS_EXHAUSTED, f"{attempts} of {policy.max_attempts} attempts are spent"
+    asked = [day for day in (contacts.last_contact.get(holder), contacts.last_attempt.get(breakage)) if day is not None]
+    if asked and (today - max(asked)).days < policy.cooldown_days and not inputs.ignore_cooldown:
+        return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {policy.cooldown_days} days after"
+    return None
+
+
+def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tuple[Candidate, NextStep, str]]:
+    """Give tonight's requests out in order of urgency: one a customer, none against a brake, no more than the caps."""
+    policy = inputs.policy
+    left = policy.max_requests_per_run - inputs.contacts.requested_today
+    by_institution = Counter(inputs.contacts.requested_today_by_institution)
+    asked: set[Holder] = set()
+    for candidate in candidates:
+        institution = candidate.institution_name or ""
+        ceiling = policy.max_requests_per_institution
+        if candidate.holder in asked:
+            yield candidate, NextStep.COOLDOWN, "the same customer is asked about another authorization tonight"
+        elif candidate.authorization_id in inputs.held_authorizations:
+            yield candidate, NextStep.HELD_BY_BRAKE, "a brake holds it until a person releases it"
+        elif left <= 0:
+            yield candidate, NextStep.CAPPED, f"max_requests_per_run is {policy.max_requests_per_run}"
+        elif ceiling is not None and by_institution[institution] >= ceiling:
+            yield candidate, NextStep.CAPPED, f"max_requests_per_institution is {ceiling}"
+        else:
+            left -= 1
+            by_institution[institution] += 1
+            asked.add(candidate.holder)
+            yield candidate, NextStep.REQUEST, ""
+
+
+def _request(candidate: Candidate, inputs: PlanInputs, number: int) -> RelinkRequest:
+    account_id = single_account(candidate.covered)
+    permissions = requested_permissions(candidate.rows)
+    subcategories = {row["subcategory"] for row in candidate.covered} - {None}
+    policy, breakage = inputs.policy, candidate.breakage
+    return RelinkRequest(
+        request_id=f"{inputs.stamp.run_id}-{inputs.scope.merchant}-{number:05d}",
+        merchant=inputs.scope.merchant,
+        mode=inputs.scope.mode,
+        breakage=breakage,
+        attempt=inputs.contacts.highest_attempt.get(breakage, 0) + 1,
+        account_id=account_id,
+        holder=candidate.holder,
+        institution_name=candidate.institution_name,
+        reason=candidate.reason,
+        cause=candidate.cause,
+        covered=describe_covered(candidate.covered),
+        permissions=permissions,
+        widens=widens(candidate.rows, permissions, account_id),
+        delivery=policy.delivery,
+        due_date=candidate.due_date,
+        exposure_by_currency=candidate.exposure,
+        references=tuple(sorted({row["reference"] for row in candidate.covered} - {None})),
+        origin=inputs.stamp.command,
+        limit_accounts=None if account_id is None else 1,
+        account_subcategories=tuple(sorted(subcategories)) if policy.narrow_to_subcategories else (),
+        return_url=policy.return_url,
+    )
+
+
+def _decisions(
+    findings: pd.DataFrame, steps: Steps, details: Steps, decided: Decided
+) -> tuple[AuthorizationDecision, ...]:
+    """One decision an authorization with something to decide, by id: its own step, else the first of its accounts'."""
+    chosen = dict(decided)
+    order = {str(step): rank for rank, step in enumerate(NextStep)}
+    for authorization_id, step, detail in zip(findings["authorization_id"], steps, details, strict=True):
+        if (
+            authorization_id is pd.NA
+            or authorization_id is None
+            or step == NextStep.NONE
+            or authorization_id in decided
+        ):
+            continue
+        standing = chosen.get(str(authorization_id))
+        if standing is None or order[str(step)] < order[str(standing[0])]:
+            chosen[str(authorization_id)] = (NextStep(str(step)), str(detail))
+    return tuple(AuthorizationDecision(name, str(step), detail) for name, (step, detail) in sorted(chosen.items()))

@@ -1,0 +1,121 @@
+"""What one request asks of Stripe: for which accounts, with which permissions, and how urgently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import pandas as pd
+
+from reconcile.model import AFFECTED, CoveredAccount, RelinkRequest, RunStamp
+from reconcile.normalize import split_words
+
+AFFECTED_NAMES = [str(kind) for kind in AFFECTED]
+
+Row = Mapping[str, Any]
+"""One account of a `frames.FINDINGS` frame by column name, null as None."""
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a small frame as plain values, null as None: far cheaper to walk than a frame for each authorization."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+def covered_accounts(rows: Iterable[Row], replaced: set[str]) -> list[Row]:
+    """The affected accounts with an open ledger row that have no successor yet, of one authorization's accounts."""
+    return [
+        row
+        for row in rows
+        if row["finding"] in AFFECTED_NAMES and row["ledger_status"] == "open" and row["account_id"] not in replaced
+    ]
+
+
+def requested_permissions(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The union of what the ledger requires of the authorization's open accounts, healthy ones too.
+
+    Only where a cell is empty does the account's current grant stand in, so that a relink never asks for less than today.
+    """
+    wanted: set[str] = set()
+    for row in rows:
+        if row["ledger_status"] == "open":
+            required = row["required_permissions"]
+            wanted.update(split_words(row["permissions"] if required is None else required))
+    return tuple(sorted(wanted))
+
+
+def widens(rows: Iterable[Row], permissions: tuple[str, ...], account_id: str | None) -> bool:
+    """Whether an account that the session reaches is asked for more than it grants and needs."""
+    return any(
+        not {*split_words(row["permissions"]), *split_words(row["required_permissions"])}.issuperset(permissions)
+        for row in rows
+        if row["stripe_status"] != "disconnected" and account_id in (None, row["account_id"])
+    )
+
+
+def single_account(covered: Sequence[Row]) -> str | None:
+    """The one account that a payments request is limited to, where it covers just one."""
+    if len(covered) == 1 and covered[0]["purpose"] == "payments":
+        return str(covered[0]["account_id"])
+    return None
+
+
+def due_date(covered: Iterable[Row], stamp: RunStamp) -> date | None:
+    """The earliest date on which one of the accounts broke or will: `inactive_since`, else the expected deactivation."""
+    dates = [
+        row["expected_deactivation_date"]
+        if row["days_inactive"] is None
+        else stamp.business_date - timedelta(days=row["days_inactive"])
+        for row in covered
+    ]
+    return min((day for day in dates if day is not None), default=None)
+
+
+def exposure_by_currency(rows: Iterable[Row]) -> dict[str, int]:
+    """Integer money in minor units at stake, by currency code in order."""
+    totals: dict[str, int] = {}
+    for row in rows:
+        if row["exposure_minor"] is not None and row["currency"] is not None:
+            totals[row["currency"]] = totals.get(row["currency"], 0) + int(row["exposure_minor"])
+    return dict(sorted(totals.items()))
+
+
+def describe_covered(covered: Iterable[Row]) -> tuple[CoveredAccount, ...]:
+    """The covered accounts as they stand when asked, ordered by id."""
+    return tuple(
+        CoveredAccount(
+            account_id=row["account_id"],
+            finding=row["finding"],
+            required_permissions=split_words(row["required_permissions"]),
+            institution_name=row["institution_name"],
+            last4=row["last4"],
+            subcategory=row["subcategory"],
+        )
+        for row in sorted(covered, key=lambda row: str(row["account_id"]))
+    )
+
+
+def session_parameters(request: RelinkRequest) -> dict[str, object]:
+    """The body of the session that Stripe is asked to create (Stripe API: financial_connections sessions create).
+
+    Raises:
+        ValueError: the holder type is none that Stripe names.
+    """
+    if request.holder.type not in ("customer", "account", "customer_account"):
+        raise ValueError(f"holder type {request.holder.type!r} cannot be sent to Stripe")
+    kind = "account" if request.holder.type == "account" else "customer"
+    options: dict[str, object] = {"authorization": request.authorization_id}
+    parameters: dict[str, object] = {
+        "account_holder": {"type": kind, request.holder.type: request.holder.id},
+        "permissions": list(request.permissions),
+        "relink_options": options,
+    }
+    if request.account_id is not None:
+        options["account"] = request.account_id
+    if request.limit_accounts is not None:
+        parameters["limits"] = {"accounts": request.limit_accounts}
+    if request.account_subcategories:
+        parameters["filters"] = {"account_subcategories": list(request.account_subcategories)}
+    if request.return_url is not None:
+        parameters["return_url"] = request.return_url
+    return parameters
