@@ -1,0 +1,407 @@
+"""The one module that talks to Stripe: typed reads, one write, one owner of retries.
+
+Every call goes through `stripe.StripeClient.raw_request`, which adds the key, the version and the account, and whose own
+retries are off. Bodies never pass through it (see `stripe_transport`); what leaves this module are plain records, and
+failures that hold a class, a status, codes and a masked message. A failure stays a value until its call is over and is
+raised from a frame that never held a body, so that no traceback, however deeply inspected, reaches one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, NoReturn, TypeVar, cast
+from urllib.parse import quote
+
+import stripe
+import tenacity
+
+from jobs.adapters.call_meter import CallMeter
+from jobs.adapters.rate_limiter import RateLimiter
+from jobs.adapters.stripe_answers import (
+    Answer,
+    Refusal,
+    endless_list,
+    error_of_read,
+    judge_breakdown,
+    judge_error,
+    judge_shape,
+    over_all_attempts,
+    server_time,
+)
+from jobs.adapters.stripe_records import (
+    NotJson,
+    WrongShape,
+    read_account,
+    read_accounts,
+    read_authorization,
+    read_error,
+    read_events,
+    read_session,
+)
+from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroken
+from reconcile.records import (
+    AccountRecord,
+    AccountsPage,
+    AuthorizationRecord,
+    CallFailure,
+    EventRecord,
+    KeyProbe,
+    SessionCreated,
+    SessionRecord,
+    StripeCallFailed,
+)
+
+logger = logging.getLogger(__name__)
+
+_ACCOUNTS: Final = "/v1/financial_connections/accounts"
+_AUTHORIZATIONS: Final = "/v1/financial_connections/authorizations"
+_SESSIONS: Final = "/v1/financial_connections/sessions"
+_EVENTS: Final = "/v1/events"
+
+_LARGEST_PAGE: Final = 100
+_MOST_EVENT_TYPES: Final = 20  # Stripe API docs: list events, `types`
+_FIRST_WAIT_SECONDS: Final = 0.5
+_LONGEST_WAIT_SECONDS: Final = 8.0
+_SHORTEST_TIMEOUT_SECONDS: Final = 1.0
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: `endpoint` is the path with ids left out; a `purpose` of None marks the write."""
+
+    method: str
+    endpoint: str
+    path: str
+    purpose: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    body: bytes | None = field(default=None, repr=False)
+    api_version: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.upper()} {self.endpoint}"
+
+
+class StripeGateway:
+    """Stripe for one API key and one Stripe account; safe for threads. Its repr shows no key, and it cannot be pickled.
+
+    Each call makes at most `max_attempts` wire attempts, the first included, within `max_elapsed_seconds`. Reads raise
+    `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; the write raises `StripeCallFailed`.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        api_base: str,
+        api_version: str,
+        limiter: RateLimiter,
+        stripe_account: str | None = None,
+        max_attempts: int = 6,
+        max_elapsed_seconds: float = 120.0,
+        connect_timeout_seconds: float = 80.0,
+        read_timeout_seconds: float = 80.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        random_share: Callable[[], float] = random.random,
+    ) -> None:
+        stripe.enable_telemetry = (
+            False  # else the package writes below the home directory and fails without one
+        )
+        self.meter = CallMeter()
+        self._api_base = api_base.rstrip("/")
+        self._api_version = api_version
+        self._limiter = limiter
+        self._max_attempts = max_attempts
+        self._max_elapsed_seconds = max_elapsed_seconds
+        self._read_timeout_seconds = read_timeout_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._random_share = random_share
+        self._transport = StripeTransport(
+            user_agent=f"fc-relink stripe-python/{stripe.VERSION}",
+            certificates=stripe.ca_bundle_path,
+            connect_timeout_seconds=connect_timeout_seconds,
+            read_timeout_seconds=read_timeout_seconds,
+        )
+        self._client = stripe.StripeClient(
+            api_key,
+            stripe_account=stripe_account,
+            stripe_version=api_version,
+            base_addresses={"api": self._api_base},
+            max_network_retries=0,
+            http_client=cast("stripe.HTTPClient", self._transport),
+        )
+
+    def __repr__(self) -> str:
+        return f"StripeGateway(api_base={self._api_base!r}, api_version={self._api_version!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a gateway holds an API key and is never pickled or copied")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def list_accounts_page(
+        self,
+        starting_after: str | None = None,
+        limit: int = _LARGEST_PAGE,
+        purpose: str = "pull",
+        session: str | None = None,
+        holder: Mapping[str, str] | None = None,
+    ) -> AccountsPage:
+        """Return one page of accounts, newest first; `holder` filters as in `{"customer": "cus_…"}`."""
+        params = {
+            "limit": limit,
+            "starting_after": starting_after,
+            "session": session,
+            "account_holder": holder,
+        }
+        answer = self._read(_Call("get", _ACCOUNTS, _ACCOUNTS, purpose, params), read_accounts)
+        records, has_more = answer.value
+        return AccountsPage(records, has_more, records[-1].account_id if records else None, answer.server_at)
+
+    def retrieve_account(self, account_id: str, purpose: str = "reread") -> AccountRecord | None:
+        """Return an account, or None where Stripe has no such account."""
+        return self._retrieve(_ACCOUNTS, account_id, purpose, read_account)
+
+    def retrieve_authorization(
+        self, authorization_id: str, purpose: str = "explain"
+    ) -> AuthorizationRecord | None:
+        """Return an authorization, or None where Stripe has no such authorization."""
+        return self._retrieve(_AUTHORIZATIONS, authorization_id, purpose, read_authorization)
+
+    def retrieve_session(self, session_id: str, purpose: str = "collect") -> SessionRecord | None:
+        """Return a session with all its accounts, or None where Stripe has no such session."""
+        found = self._retrieve(_SESSIONS, session_id, purpose, read_session)
+        if found is None:
+            return None
+        session, has_more = found
+        accounts = {account.account_id: account for account in session.accounts}
+        while has_more:
+            # The embedded list has the newest first, as every list has, so its last id is the cursor.
+            page = self.list_accounts_page(
+                next(reversed(accounts), None), purpose=purpose, session=session_id
+            )
+            fresh = {account.account_id: account for account in page.records}
+            has_more = page.has_more
+            if has_more and fresh.keys() <= accounts.keys():
+                raise endless_list(f"GET {_ACCOUNTS}")
+            accounts |= fresh
+        return replace(session, accounts=tuple(accounts.values()))
+
+    def list_events(
+        self,
+        types: Sequence[str],
+        created_gte: datetime,
+        created_lte: datetime | None = None,
+        purpose: str = "events",
+    ) -> list[EventRecord]:
+        """Return the events of these types created in the span, newest first; Stripe keeps 30 days of them.
+
+        Raises ValueError for more than 20 types, Stripe's limit.
+        """
+        if not 0 < len(types) <= _MOST_EVENT_TYPES:
+            raise ValueError(
+                f"{len(types)} event types asked for at once; Stripe takes 1 to {_MOST_EVENT_TYPES}"
+            )
+        created = {"gte": int(created_gte.timestamp())}
+        if created_lte is not None:
+            created["lte"] = int(created_lte.timestamp())
+        events: dict[str, EventRecord] = {}
+        has_more = True
+        while has_more:
+            params = {
+                "types": list(types),
+                "created": created,
+                "limit": _LARGEST_PAGE,
+                "starting_after": next(reversed(events), None),
+            }
+            page, has_more = self._read(_Call("get", _EVENTS, _EVENTS, purpose, params), read_events).value
+            fresh = {event.event_id: event for event in page}
+            if has_more and fresh.keys() <= events.keys():
+                raise endless_list(f"GET {_EVENTS}")
+            events |= fresh
+        return list(events.values())
+
+    def create_session(self, body: bytes | str, *, api_version: str, idempotency_key: str) -> SessionCreated:
+        """Create a session from a stored form-encoded body, byte for byte, under its own API version and key.
+
+        Raises StripeCallFailed. Every attempt carries the same bytes and key, so that Stripe acts at most once within the
+        24 hours that it keeps a key (Stripe API docs: idempotent requests).
+        """
+        sent_bytes = body.encode("ascii") if isinstance(body, str) else bytes(body)
+        call = _Call(
+            "post",
+            _SESSIONS,
+            _SESSIONS,
+            body=sent_bytes,
+            api_version=api_version,
+            idempotency_key=idempotency_key,
+        )
+        outcome = self._perform(call, read_session)
+        if isinstance(outcome, CallFailure):
+            raise StripeCallFailed(outcome)
+        session, _ = outcome.value
+        return SessionCreated(
+            session_id=session.session_id,
+            status=session.status,
+            has_relink_options=session.has_relink_options,
+            requested_authorization=session.requested_authorization,
+            livemode=session.livemode,
+            replayed=outcome.replayed,
+            request_id=outcome.request_id,
+            server_at=outcome.server_at,
+            wire_attempts=outcome.wire_attempts,
+        )
+
+    def probe_key(self) -> list[KeyProbe]:
+        """Ask, by reads only, what the key may do; a key for this job needs the first five and should lack the others.
+
+        Nothing of the answers is kept. An id that does not exist is answered by 404 where reading is allowed.
+        """
+        first = {"limit": 1}
+        probes = [
+            ("financial_connections.accounts", _ACCOUNTS, _ACCOUNTS, first),
+            ("financial_connections.authorizations", _AUTHORIZATIONS, f"{_AUTHORIZATIONS}/fcauth_none", {}),
+            ("financial_connections.sessions", _SESSIONS, f"{_SESSIONS}/fcsess_none", {}),
+            ("events", _EVENTS, _EVENTS, first),
+            ("customers", "/v1/customers", "/v1/customers", first),
+            ("charges", "/v1/charges", "/v1/charges", first),
+        ]
+        return [
+            KeyProbe(what, self._may_read(_Call("get", endpoint, path, "doctor", params)))
+            for what, endpoint, path, params in probes
+        ]
+
+    def _may_read(self, call: _Call) -> bool:
+        outcome = self._perform(call, _discard)
+        if isinstance(outcome, Answer) or outcome.http_status == 404:
+            return True
+        if outcome.http_status == 403:
+            return False
+        raise error_of_read(outcome)
+
+    def _retrieve(
+        self, endpoint: str, object_id: str, purpose: str, read: Callable[[bytes], _Value]
+    ) -> _Value | None:
+        # An id of dots alone would climb out of its place in the path; Stripe has no such id.
+        if not object_id.strip(". "):
+            return None
+        call = _Call("get", f"{endpoint}/:id", f"{endpoint}/{quote(object_id, safe='')}", purpose)
+        outcome = self._perform(call, read)
+        if isinstance(outcome, Answer):
+            return outcome.value
+        # A 404 with another code is a path that this API version does not know.
+        if outcome.http_status == 404 and outcome.error_code == "resource_missing":
+            return None
+        raise error_of_read(outcome)
+
+    def _read(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value]:
+        outcome = self._perform(call, read)
+        if isinstance(outcome, CallFailure):
+            raise error_of_read(outcome)
+        return outcome
+
+    def _perform(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value] | CallFailure:
+        """Make the call, again where that may help, and return its answer or its failure over all attempts."""
+        started_at = self._clock()
+        failures: list[CallFailure] = []
+
+        def attempt() -> Answer[_Value] | Refusal:
+            self._limiter.acquire(call.name)
+            self.meter.count_attempt(call.name, call.purpose, first=not failures)
+            left_seconds = self._max_elapsed_seconds - (self._clock() - started_at)
+            outcome = self._attempt(call, read, max(left_seconds, _SHORTEST_TIMEOUT_SECONDS))
+            if isinstance(outcome, Refusal):
+                failures.append(outcome.failure)
+                if outcome.failure.http_status == 429:
+                    self.meter.count_rate_limited()
+                if outcome.over_limit:
+                    self._limiter.slow_down(call.name, everything=outcome.over_limit == "everything")
+            return outcome
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            elapsed_seconds = self._clock() - started_at + state.upcoming_sleep
+            return state.attempt_number >= self._max_attempts or elapsed_seconds > self._max_elapsed_seconds
+
+        # Outcomes are values here, not exceptions, so that none is chained to another's context. What is no outcome,
+        # such as an interrupt or a bug, passes through at once.
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_result(
+                lambda outcome: isinstance(outcome, Refusal) and outcome.retryable
+            ),
+            wait=self._wait_seconds,
+            stop=stop,
+            sleep=self._sleep,
+            before_sleep=_log_retry,
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        outcome = retrying(attempt)
+        if isinstance(outcome, Answer):
+            return replace(outcome, wire_attempts=len(failures) + 1)
+        return over_all_attempts(failures)
+
+    def _attempt(
+        self, call: _Call, read: Callable[[bytes], _Value], timeout_seconds: float
+    ) -> Answer[_Value] | Refusal:
+        # Whatever the package makes of it, the exchange holds all that came.
+        broken = suppress(WireBroken, stripe.StripeError)
+        with self._transport.exchange(call.body, timeout_seconds) as exchange, broken:
+            self._client.raw_request(
+                call.method,
+                call.path,
+                stripe_version=call.api_version or self._api_version,
+                idempotency_key=call.idempotency_key,
+                max_network_retries=0,
+                **call.params,
+            )
+        reply = exchange.outcome
+        if reply is None:
+            raise RuntimeError(f"{call.name} was given up by the stripe package before it was sent")
+        if isinstance(reply, Breakdown):
+            return judge_breakdown(call.name, reply.reason, sent=reply.sent, cut=reply.cut)
+        if not 200 <= reply.status < 300:
+            return judge_error(call.name, reply.status, reply.headers, read_error(reply.body))
+        try:
+            value = read(reply.body)
+        except NotJson:
+            return judge_shape(call.name, reply.status, reply.headers, None)
+        except WrongShape as fault:
+            return judge_shape(call.name, reply.status, reply.headers, str(fault))
+        return Answer(
+            value=value,
+            request_id=reply.headers.get("Request-Id"),
+            server_at=server_time(reply.headers),
+            replayed=reply.headers.get("Idempotent-Replayed", "").lower() == "true",
+        )
+
+    def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
+        """Wait a random share of a doubling span, so that callers spread out; after `Retry-After` what it asks for."""
+        refusal = state.outcome.result() if state.outcome else None
+        span_seconds: float = min(
+            _LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
+        )
+        if isinstance(refusal, Refusal) and refusal.retry_after_seconds is not None:
+            return refusal.retry_after_seconds + self._random_share() * _FIRST_WAIT_SECONDS
+        return self._random_share() * span_seconds
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    refusal = state.outcome.result() if state.outcome else None
+    if isinstance(refusal, Refusal):
+        logger.info("%s; trying again in %.1f s", refusal.failure, state.upcoming_sleep)
+
+
+def _discard(body: bytes) -> None:
+    """Read nothing."""
