@@ -1,0 +1,321 @@
+"""Publishes a run's report as one directory that appears whole or not at all.
+
+Layout: `<root>/run_date=YYYY-MM-DD/run_id=<RUN_ID>/`, for dry runs below `<root>/dry_run=true/`; the symlinks `latest` and
+`last_attempt` in the root. Names that begin with a dot are unfinished or replaced and never to be read.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from reconcile.errors import ReportError
+from reconcile.model import RunStamp
+from reports.columns import SCHEMA_VERSION, TABLES
+from reports.control import ControlInputs, control_totals
+from reports.csv_files import csv_chunks, read_csv
+from reports.disk import (
+    Access,
+    exchange,
+    give_directory,
+    make_directories,
+    owned,
+    point_link,
+    remove_tree,
+    reporting,
+    sync_directory,
+    write_file,
+)
+from reports.parquet_files import parquet_chunks, read_parquet
+from reports.summary import RunFacts, build_summary
+
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+LATEST = "latest"
+LAST_ATTEMPT = "last_attempt"
+LINKED_COMMANDS = ("run", "apply", "resume")
+"""Commands whose reports the symlinks may name; the others publish beside them."""
+
+PARTIAL = ".partial"
+REPLACED = ".replaced"
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+_TARGET = re.compile(r"run_date=(\d{4}-\d{2}-\d{2})/run_id=([^/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a report lies, and its summary."""
+
+    path: Path
+    summary: Mapping[str, object]
+
+
+def _ignore(_step: str) -> None:
+    """Nobody is told how far publishing has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDirectory:
+    """The root of all reports, and how files are written there.
+
+    `formats` that this version does not write are passed over. `reached` is told each step of publishing by name, so that a
+    test can end the process there.
+    """
+
+    root: Path
+    formats: tuple[str, ...] = ("csv", "parquet")
+    file_mode: int = 0o600
+    group: str | None = None
+    reached: Callable[[str], None] = field(default=_ignore, repr=False)
+
+    def publish(
+        self, facts: RunFacts, tables: Mapping[str, pa.Table], control_inputs: Mapping[str, ControlInputs] | None = None
+    ) -> Published:
+        """Publish every file of a run that reached its report, and move the links if it is their run.
+
+        Raises:
+            ReportError: the disk refused; the reports that were there before are untouched.
+            ValueError: a table is missing or breaks its contract.
+        """
+        missing = [name for name in TABLES if name not in tables]
+        if missing:
+            raise ValueError(f"report tables missing: {', '.join(missing)}")
+        inputs = dict(control_inputs or {})
+        summary = build_summary(facts, tables, control_totals(tables, inputs))
+        return self._publish(facts, tables, summary, inputs)
+
+    def publish_stopped(self, facts: RunFacts) -> Published:
+        """Publish only the summary and the manifest of a run that stopped; a complete report of the same run stays as it is."""
+        return self._publish(facts, {}, build_summary(facts, None), {})
+
+    def path_of(self, stamp: RunStamp) -> Path:
+        """Where the report of a run lies or will lie.
+
+        Raises:
+            ReportError: the run id could name something outside.
+        """
+        if not _SAFE_NAME.fullmatch(stamp.run_id):
+            raise ReportError(f"run id {stamp.run_id!r} is no name for a directory: use letters, digits, dot, dash and underscore")
+        root = self.root / "dry_run=true" if stamp.dry_run else self.root
+        return root / f"run_date={stamp.business_date.isoformat()}" / f"run_id={stamp.run_id}"
+
+    def _publish(
+        self,
+        facts: RunFacts,
+        tables: Mapping[str, pa.Table],
+        summary: Mapping[str, object],
+        inputs: Mapping[str, ControlInputs],
+    ) -> Published:
+        final = self.path_of(facts.stamp)
+        access = self._access()
+        with reporting(final):
+            if facts.complete or not _is_complete(final):
+                self._refuse_links(final)
+                make_directories(final.parent, access)
+                self._put(final, access, facts, tables, summary, inputs)
+            self._move_links(facts, final)
+        return Published(final, summary)
+
+    def _put(
+        self,
+        final: Path,
+        access: Access,
+        facts: RunFacts,
+        tables: Mapping[str, pa.Table],
+        summary: Mapping[str, object],
+        inputs: Mapping[str, ControlInputs],
+    ) -> None:
+        """Write a temporary sibling and give it the final name, in place of what had it."""
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{PARTIAL}")
+        temporary.mkdir(mode=0o700)
+        try:
+            give_directory(temporary, access)
+            with owned(temporary):
+                self.reached("temporary made")
+                entries = {}
+                for name, rows, chunks in self._contents(facts.stamp, tables, summary):
+                    self.reached(f"before {name}")
+                    sha256, size = write_file(temporary / name, chunks, access)
+                    entries[name] = {"sha256": sha256, "bytes": size, "rows": rows}
+                    self.reached(f"after {name}")
+                write_file(temporary / MANIFEST, [_json(_manifest(facts, summary, inputs, entries))], access)
+                self.reached(f"after {MANIFEST}")
+                sync_directory(temporary)
+                self.reached("temporary on disk")
+                self._take_over(temporary, final)
+        finally:
+            # Holds what could not be finished, or the report that was replaced.
+            remove_tree(temporary)
+        self.reached("old report removed")
+
+    def _take_over(self, temporary: Path, final: Path) -> None:
+        if not os.path.lexists(final):
+            temporary.rename(final)
+        elif not exchange(temporary, final):
+            self._set_aside(temporary, final)
+        self.reached("renamed")
+        sync_directory(final.parent)
+        self.reached("name on disk")
+
+    def _set_aside(self, temporary: Path, final: Path) -> None:
+        """Replace where the system cannot swap names; a crash between the two renames is mended by `clean_leftovers`."""
+        aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}{REPLACED}")
+        with owned(final):
+            final.rename(aside)
+            self.reached("old report set aside")
+            try:
+                temporary.rename(final)
+            except OSError:
+                aside.rename(final)
+                raise
+        remove_tree(aside)
+
+    def _contents(
+        self, stamp: RunStamp, tables: Mapping[str, pa.Table], summary: Mapping[str, object]
+    ) -> Iterator[tuple[str, int | None, Iterable[bytes]]]:
+        """Name, rows and bytes of every file but the manifest; rows are None where a file has none."""
+        for name, contract in TABLES.items():
+            if name not in tables:
+                continue
+            table = tables[name]
+            if "csv" in self.formats:
+                yield f"{name}.csv", table.num_rows, csv_chunks(table, contract)
+            if "parquet" in self.formats:
+                yield f"{name}.parquet", table.num_rows, parquet_chunks(table, contract, stamp.run_id)
+        yield SUMMARY, None, [_json(summary)]
+
+    def _move_links(self, facts: RunFacts, final: Path) -> None:
+        stamp = facts.stamp
+        if stamp.dry_run or stamp.command not in LINKED_COMMANDS:
+            return
+        target = f"{final.parent.name}/{final.name}"
+        self.reached("before links")
+        for name in (LAST_ATTEMPT, *([LATEST] if facts.complete else [])):
+            link = self.root / name
+            if not _names_newer(link, target):
+                point_link(link, target)
+            self.reached(f"{name} moved")
+
+    def _refuse_links(self, final: Path) -> None:
+        """A symlink on the way would let whoever made it choose where reports are written."""
+        for path in (self.root / "dry_run=true", final.parent, final):
+            if path.is_symlink():
+                raise ReportError(f"reports cannot be written at {path}: it is a symlink; remove it")
+
+    def _access(self) -> Access:
+        if self.group is None:
+            return Access(self.file_mode)
+        try:
+            return Access(self.file_mode, grp.getgrnam(self.group).gr_gid)
+        except KeyError:
+            raise ReportError(f"reports.group: there is no group {self.group!r}; create it or name another") from None
+
+
+def check_writable(root: Path) -> None:
+    """Try whether reports can be written, without leaving anything behind.
+
+    Raises:
+        ReportError: naming the path and how to mend it.
+    """
+    with reporting(root):
+        above = root
+        while not os.path.lexists(above) and above != above.parent:
+            above = above.parent
+        probe = above / f".check.{secrets.token_hex(4)}"
+        try:
+            write_file(probe, [b"can be written\n"], Access())
+        finally:
+            if above.is_dir():
+                probe.unlink(missing_ok=True)
+    for name in (LATEST, LAST_ATTEMPT):
+        link = root / name
+        if os.path.lexists(link) and not link.is_symlink():
+            raise ReportError(f"{link} is not the symlink that the job makes there: move it away")
+
+
+def clean_leftovers(root: Path) -> list[Path]:
+    """Remove what runs that died left unfinished, and put back a report that one had set aside; return what was dealt with.
+
+    What another process is still writing is left alone.
+    """
+    dealt_with = []
+    with reporting(root):
+        for link in (*root.glob(f".{LATEST}.*"), *root.glob(f".{LAST_ATTEMPT}.*"), *root.glob(".check.*")):
+            link.unlink(missing_ok=True)
+            dealt_with.append(link)
+        for dates in (root, root / "dry_run=true"):
+            # What was set aside comes first, so that a final name that is missing is mended before anything is removed.
+            for pattern in (f"run_date=*/.run_id=*{REPLACED}", f"run_date=*/.run_id=*{PARTIAL}"):
+                for leftover in sorted(dates.glob(pattern)):
+                    if not leftover.parent.is_symlink() and _settle(leftover):
+                        dealt_with.append(leftover)
+    return dealt_with
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read one published table, `.parquet` or `.csv`, in the types of its contract.
+
+    Raises:
+        ValueError: the file is named after no table, or does not hold what its name says.
+        OSError: it cannot be read.
+    """
+    contract = TABLES.get(path.stem)
+    if contract is None or path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path.name} is no report table")
+    return read_parquet(path) if path.suffix == ".parquet" else read_csv(path, contract)
+
+
+def _settle(leftover: Path) -> bool:
+    with owned(leftover) as free:
+        if not free:
+            return False
+        final = leftover.with_name(leftover.name[1:].rsplit(".", 2)[0])
+        if leftover.name.endswith(REPLACED) and not os.path.lexists(final):
+            leftover.rename(final)
+        elif not remove_tree(leftover):
+            return False
+        sync_directory(leftover.parent)
+        return True
+
+
+def _manifest(
+    facts: RunFacts,
+    summary: Mapping[str, object],
+    inputs: Mapping[str, ControlInputs],
+    entries: Mapping[str, Mapping[str, object]],
+) -> dict[str, object]:
+    return {
+        **{name: summary[name] for name in ("run_id", "run_date", "command", "complete", "dry_run", "why", "control")},
+        "schema_version": SCHEMA_VERSION,
+        "snapshots": {one.merchant: one.snapshot_id for one in facts.merchants},
+        "control_inputs": {merchant: numbers.as_json() for merchant, numbers in inputs.items()},
+        "files": entries,
+    }
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _is_complete(directory: Path) -> bool:
+    try:
+        return json.loads((directory / MANIFEST).read_bytes())["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _names_newer(link: Path, target: str) -> bool:
+    """Whether a link already names a report of a later date, or of a later run on the same date."""
+    if not link.is_symlink() or not link.exists():
+        return False
+    current, wanted = _TARGET.fullmatch(os.readlink(link)), _TARGET.fullmatch(target)
+    return current is not None and wanted is not None and current.groups() > wanted.groups()

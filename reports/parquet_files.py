@@ -1,0 +1,25 @@
+"""Writes and reads a report table as Parquet: raw values under a schema that never changes with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reports.columns import SCHEMA_VERSION, TableContract, conform
+
+
+def parquet_chunks(table: pa.Table, contract: TableContract, run_id: str) -> Iterator[bytes]:
+    """The file's bytes; its metadata say the schema version, the table and the run."""
+    metadata = {"schema_version": str(SCHEMA_VERSION), "table": contract.name, "run_id": run_id}
+    sink = pa.BufferOutputStream()
+    pq.write_table(conform(table, contract).replace_schema_metadata(metadata), sink, compression="zstd")
+    yield memoryview(sink.getvalue()).tobytes()
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Read one file as it was written; the `run_date=…` directories above it add no columns."""
+    with pq.ParquetFile(path) as file:
+        return file.read()

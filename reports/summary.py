@@ -1,0 +1,143 @@
+"""Builds `summary.json`: one run in numbers, for people's scripts and for the notification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reconcile.masking import mask
+from reconcile.model import OutcomeKind, Result, RunStamp
+from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, RESULTS
+from reports.control import ControlTotal, count_in, exposure_totals
+
+CURED = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
+"""Outcomes that brought back at least one account."""
+
+ANSWERED = (*CURED, OutcomeKind.FAILED, OutcomeKind.CANCELLED, OutcomeKind.REVIEW)
+"""Outcomes that the customer brought about by doing something with the session."""
+
+UNASKED = (OutcomeKind.REJECTED, OutcomeKind.NOT_SENT, OutcomeKind.UNKNOWN)
+"""Outcomes of requests of which it is not known that a session exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCalls:
+    """What the run asked of Stripe: reads by purpose, writes, and of both how many were repeated or slowed down."""
+
+    reads: Mapping[str, int] = field(default_factory=dict)
+    writes: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantRun:
+    """How the run went for one merchant; `held` says that a brake holds its requests."""
+
+    merchant: str
+    mode: str
+    snapshot_id: str | None = None
+    complete: bool = True
+    held: bool = False
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the tables do not say about a run: `sent` counts requests that may have reached Stripe, `why` is for one that stopped."""
+
+    stamp: RunStamp
+    complete: bool
+    sent: int
+    merchants: Sequence[MerchantRun]
+    why: str | None = None
+    api_calls: ApiCalls = field(default_factory=ApiCalls)
+    durations_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def build_summary(facts: RunFacts, tables: Mapping[str, pa.Table] | None, control: Sequence[ControlTotal] = ()) -> dict[str, object]:
+    """The summary as plain JSON values.
+
+    `tables` holds every report table of a run that reached its report, or is None for one that stopped: its counts, funnel and
+    money are null then, since a zero would read as nothing found.
+    """
+    stamp = facts.stamp
+    return {
+        "run_id": stamp.run_id,
+        "run_date": stamp.business_date.isoformat(),
+        "command": stamp.command,
+        "complete": facts.complete,
+        "dry_run": stamp.dry_run,
+        "sent": facts.sent,
+        "why": None if facts.why is None else mask(facts.why),
+        "merchants": [_merchant(one) for one in sorted(facts.merchants, key=lambda one: one.merchant)],
+        "counts": None if tables is None else _counts(tables),
+        "funnel": None if tables is None else _funnel(tables),
+        "money_at_stake_minor": None if tables is None else exposure_totals(tables["accounts"]),
+        "api_calls": {
+            "reads": dict(sorted(facts.api_calls.reads.items())),
+            "writes": facts.api_calls.writes,
+            "retries": facts.api_calls.retries,
+            "rate_limited": facts.api_calls.rate_limited,
+        },
+        "durations_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(facts.durations_seconds.items())},
+        "control": [total.as_json() for total in control],
+    }
+
+
+def _merchant(one: MerchantRun) -> dict[str, object]:
+    return {
+        "merchant": one.merchant,
+        "mode": one.mode,
+        "snapshot_id": one.snapshot_id,
+        "complete": one.complete,
+        "held": one.held,
+        "why": None if one.why is None else mask(one.why),
+    }
+
+
+def _counts(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
+    """Accounts by finding and next step, requests by result and reason, outcomes by kind; every closed value is there."""
+    return {
+        "finding": _count_each(tables["accounts"]["finding"], FINDINGS),
+        "next_step": _count_each(tables["accounts"]["next_step"], NEXT_STEPS),
+        "result": _count_each(tables["relink_requests"]["result"], RESULTS),
+        "reason": _count_each(tables["relink_requests"]["reason"], REASONS),
+        "outcome": _count_each(tables["relink_outcomes"]["outcome"], OUTCOMES),
+    }
+
+
+def _count_each(column: pa.ChunkedArray, values: Mapping[str, str]) -> dict[str, int]:
+    counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+    return {str(value): counted.get(str(value), 0) for value in values}
+
+
+def _funnel(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
+    """From all accounts down to tonight's requests, and from the requests of 30 business dates down to those that cured."""
+    accounts, authorizations, requests = tables["accounts"], tables["authorizations"], tables["relink_requests"]
+    window = tables["failure_reasons"]
+    in_both = pc.and_(pc.is_valid(accounts["stripe_status"]), pc.is_valid(accounts["ledger_status"]))
+    return {
+        "tonight": {
+            "accounts": accounts.num_rows,
+            "accounts_in_both": pc.sum(in_both).as_py() or 0,
+            "affected_accounts": count_in(accounts["finding"], AFFECTED_FINDINGS),
+            "affected_authorizations": pc.sum(pc.greater(authorizations["affected_accounts"], 0)).as_py() or 0,
+            "requests": requests.num_rows,
+            "created": count_in(requests["result"], (Result.CREATED,)),
+        },
+        "thirty_days": {
+            "requests": pc.sum(window["requests"]).as_py() or 0,
+            "asked": _requests_with(window, [kind for kind in OutcomeKind if kind not in UNASKED]),
+            "answered": _requests_with(window, ANSWERED),
+            "cured": _requests_with(window, CURED),
+        },
+    }
+
+
+def _requests_with(window: pa.Table, outcomes: Sequence[OutcomeKind]) -> int:
+    chosen = window.filter(pc.is_in(window["outcome"], pa.array([str(outcome) for outcome in outcomes])))
+    return pc.sum(chosen["requests"]).as_py() or 0
