@@ -26,7 +26,9 @@ def postgres_server_url() -> Iterator[str]:
     try:
         url = server.get_uri(database="postgres", driver="psycopg")
         # The data is thrown away, so nothing is lost by not waiting for the disk; isolation and locking are unchanged.
-        _execute(url, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()")
+        _execute(
+            url, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"
+        )
         yield url
     finally:
         server.cleanup()

@@ -1,0 +1,204 @@
+"""Reads the merchant's ledger, from any database by query and from a CSV file; changes neither."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobs.database_url import scrub, without_password
+from jobs.ledger_query import query_problem, tidy_query
+from reconcile.errors import LedgerError
+from reconcile.ledger import FAULTS_SHOWN, LEDGER_COLUMNS, REQUIRED_COLUMNS
+from reconcile.masking import mask
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection, CursorResult, Engine
+
+Result = TypeVar("Result")
+
+CHUNK_ROWS = 10_000
+STATEMENT_TIMEOUT_SECONDS = 600
+CONNECT_TIMEOUT_SECONDS = 30
+CSV_LIMIT_BYTES = 256 * 1024 * 1024
+
+_SHOWN_CHARACTERS = 300
+
+# The first statements of the reading transaction. PostgreSQL docs: SET TRANSACTION (read-write cannot be set again once a query
+# ran); MySQL reference: START TRANSACTION READ ONLY; Oracle SQL reference: SET TRANSACTION.
+_READ_ONLY = {
+    "postgresql": ("SET TRANSACTION READ ONLY", f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000}"),
+    "mysql": ("START TRANSACTION READ ONLY",),
+    "mariadb": ("START TRANSACTION READ ONLY",),
+    "oracle": ("SET TRANSACTION READ ONLY",),
+    "sqlite": ("PRAGMA query_only = ON",),
+}
+
+
+def read_query(url: str, query: str) -> Iterator[dict[str, object]]:
+    """Yield the ledger's columns of each row that a SELECT gives, names in lower case; other columns are left in the database.
+
+    The read happens in a read-only transaction that is always rolled back, and rows come in chunks, never all at once.
+
+    Raises:
+        LedgerError: the database cannot be reached, the statement fails, or a required column is missing.
+    """
+    problem = query_problem(query)
+    if problem:
+        raise LedgerError(f"ledger.query {problem}; write one SELECT that yields the ledger's columns")
+    engine = _guarded("open", url, lambda: _engine(url))
+    try:
+        with closing(_guarded("reach", url, engine.connect)) as connection:
+            result = _guarded("query", url, lambda: _execute(connection, tidy_query(query)))
+            columns = _ledger_positions(list(result.keys()))
+            while rows := _guarded("read", url, lambda: result.fetchmany(CHUNK_ROWS)):
+                for row in rows:
+                    yield {name: row[position] for name, position in columns}
+    finally:
+        engine.dispose()
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Every data row of a ledger file, all cells as text; UTF-8 with or without a byte order mark, comma-separated (RFC 4180).
+
+    Raises:
+        LedgerError: it cannot be read, a column is unknown, repeated or missing, or a row has another number of cells.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    faults: list[str] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                faults.append(f"  line {reader.line_num}: has {len(cells)} cells, but the header has {len(header)}")
+            rows.append(dict(zip(header, cells, strict=False)))
+    except csv.Error as error:
+        advice = "quote cells that hold commas, quotes or line ends, and double the quotes inside"
+        raise LedgerError(f"{path}: line {reader.line_num} is not CSV ({error}); {advice}") from None
+    if faults:
+        more = [f"  and {len(faults) - FAULTS_SHOWN} more"] if len(faults) > FAULTS_SHOWN else []
+        raise LedgerError("\n".join([f"{path}: rows are cut or run over:", *faults[:FAULTS_SHOWN], *more]))
+    return rows
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    faults = []
+    if not any(header):
+        raise LedgerError(f"{path}: the file is empty; its first line names the columns: {', '.join(LEDGER_COLUMNS)}")
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise LedgerError(
+            f"{path}: the cells are not separated by commas; save the file as comma-separated CSV in UTF-8"
+        )
+    for name in dict.fromkeys(header):
+        if name not in LEDGER_COLUMNS:
+            close = difflib.get_close_matches(name.lower(), LEDGER_COLUMNS, n=1, cutoff=0.6)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(LEDGER_COLUMNS)}"
+            faults.append(f"  column {_shown(name)!r} is not a ledger column; {hint}")
+        if header.count(name) > 1:
+            faults.append(f"  column {_shown(name)} stands more than once")
+    faults += [f"  column {name} is missing" for name in REQUIRED_COLUMNS if name not in header]
+    if faults:
+        raise LedgerError("\n".join([f"{path}: the header is wrong:", *faults]))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(CSV_LIMIT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise LedgerError(f"{path}: the ledger file cannot be read ({reason})") from None
+    if len(content) > CSV_LIMIT_BYTES:
+        raise LedgerError(
+            f"{path}: the ledger file is larger than {CSV_LIMIT_BYTES // 1024**2} MiB; configure ledger.query instead"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise LedgerError(f"{path}: line {line} is not UTF-8; save the file as CSV in UTF-8") from None
+
+
+def _engine(url: str) -> Engine:
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
+
+    parts = sqlalchemy.make_url(url)
+    backend = parts.get_backend_name()
+    arguments: dict[str, Any] = {}
+    if backend == "sqlite":
+        if parts.database in (None, "", ":memory:"):
+            raise LedgerError("ledger.url names a SQLite database in memory, which is empty; name its file")
+        if not str(parts.database).startswith("file:") and parts.get_driver_name() == "pysqlite":
+            arguments["creator"] = lambda: _open_sqlite(parts)
+    elif backend == "postgresql" and parts.get_driver_name() in ("psycopg", "psycopg2"):
+        arguments["connect_args"] = (
+            {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if "connect_timeout" not in parts.query else {}
+        )
+    return sqlalchemy.create_engine(parts, poolclass=NullPool, hide_parameters=True, **arguments)
+
+
+def _open_sqlite(url: URL) -> sqlite3.Connection:
+    file = Path(str(url.database))
+    if not file.exists():
+        raise LedgerError(
+            f"the ledger database {file} does not exist; check ledger.url (relative paths start where the job does)"
+        )
+    # The URI's mode=ro keeps SQLite from creating, writing or recovering anything (SQLite docs: URI filenames).
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=CONNECT_TIMEOUT_SECONDS)
+
+
+def _execute(connection: Connection, query: str) -> CursorResult[Any]:
+    """Run the query as it is written: no bind parameters, so that colons and percent signs in it mean nothing to us."""
+    for statement in _READ_ONLY.get(connection.dialect.name, ()):
+        connection.exec_driver_sql(statement)
+    reading = connection.execution_options(stream_results=True, no_parameters=True)
+    return reading.exec_driver_sql(query)
+
+
+def _ledger_positions(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Where each ledger column stands in the query's rows."""
+    lowered = [name.lower() for name in names]
+    missing = [name for name in REQUIRED_COLUMNS if name not in lowered]
+    if missing:
+        given = ", ".join(_shown(name) for name in names[:40])
+        raise LedgerError(
+            f"ledger.query yields no column {' and no column '.join(missing)}, but: {given}; rename one with AS"
+        )
+    twice = [name for name in LEDGER_COLUMNS if lowered.count(name) > 1]
+    if twice:
+        raise LedgerError(f"ledger.query yields {', '.join(twice)} more than once; name the columns instead of *")
+    return [(name, lowered.index(name)) for name in LEDGER_COLUMNS if name in lowered]
+
+
+def _guarded(what: str, url: str, call: Callable[[], Result]) -> Result:
+    """Do one thing with the database; whatever a driver raises becomes a `LedgerError` without a secret in it."""
+    try:
+        return call()
+    except LedgerError:
+        raise
+    except ImportError as error:
+        advice = "install the driver into this program's environment, or correct ledger.url"
+        raise LedgerError(
+            f"the driver that ledger.url asks for is not installed ({_shown(str(error))}); {advice}"
+        ) from None
+    except Exception as error:  # drivers raise what they like, and the settings allow any driver
+        said = str(getattr(error, "orig", None) or error)
+        message = f"cannot {what} the ledger at {without_password(url)}: {_shown(scrub(said, url))}"
+        raise LedgerError(f"{message}; check ledger.url and ledger.query, and that the database is up") from None
+
+
+def _shown(text: str) -> str:
+    """Somebody else's text in a message of ours: one line, masked, cut."""
+    flat = " ".join(mask(text).split())
+    plain = "".join(character for character in flat if character.isprintable())
+    return plain if len(plain) <= _SHOWN_CHARACTERS else plain[:_SHOWN_CHARACTERS] + "…"

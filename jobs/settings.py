@@ -1,0 +1,303 @@
+"""The settings of one deployment: a YAML file and `RELINK_` variables, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from jobs import settings_checks as checks
+from jobs.database_url import without_password
+from jobs.settings_faults import explain, setting_paths, settings_error
+from jobs.settings_relations import relation_faults
+from jobs.settings_source import Fault, RawSettings, overlay, read_file
+from reconcile.errors import SettingsError
+from reconcile.masking import mask
+
+DEFAULT_FILE = Path("config.yaml")
+
+Reason = Literal["inactive", "expiring", "account_number", "permissions"]
+Cause = Literal[
+    "access_denied", "access_expired", "account_closed", "account_unavailable", "institution_requirement", "unspecified"
+]
+"""Why an account is inactive or about to be (Stripe API: financial_connections.account.status_details)."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+VariableName = Annotated[str, AfterValidator(checks.variable_name)]
+FilePath = Annotated[Path, BeforeValidator(checks.file_path), Field(strict=False)]
+
+
+class _Section(BaseModel):
+    """A part of the settings: unknown names are faults, and text is never taken for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class MerchantSettings(_Section):
+    """One Stripe account to reconcile, and where its API key is found."""
+
+    name: Annotated[str, AfterValidator(checks.merchant_name)]
+    api_key_env: VariableName | None = None
+    api_key_file: FilePath | None = None
+    mode: Literal["live", "sandbox"] | None = None
+    allow_secret_key: bool = False
+    stripe_account: Annotated[str, AfterValidator(checks.connected_account)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_a_key(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("api_key_env") is None and values.get("api_key_file") is None:
+            return {**values, "api_key_env": checks.DEFAULT_KEY_VARIABLE}
+        return values
+
+
+class StripeSettings(_Section):
+    """How Stripe is reached, and how fast."""
+
+    api_base: Annotated[str, AfterValidator(checks.api_base)] = checks.STRIPE_API
+    api_version: Annotated[str, AfterValidator(checks.api_version)] = "2026-09-30.preview"
+    requests_per_second: Annotated[Literal["auto"] | float, PlainValidator(checks.requests_per_second)] = "auto"
+    endpoint_requests_per_second: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    max_elapsed_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    monthly_read_allocation: Annotated[int, Field(ge=1, le=10**12)] | None = None
+
+
+class PullSettings(_Section):
+    """How the accounts are listed."""
+
+    mode: Literal["auto", "full", "incremental"] = "auto"
+    full_every_days: Days = 7
+
+
+class DatabaseSettings(_Section):
+    """The job's own database; a relative SQLite path starts at the current working directory."""
+
+    url: Annotated[str, AfterValidator(checks.database_url)] = Field(default="sqlite:///var/relink.db", repr=False)
+
+
+class LedgerSettings(_Section):
+    """The merchant's ledger: a query elsewhere, or the embedded table where both are null."""
+
+    url: Annotated[str, AfterValidator(checks.ledger_url)] | None = Field(default=None, repr=False)
+    query: Annotated[str, AfterValidator(checks.ledger_query), Field(max_length=100_000)] | None = None
+
+
+class RelinkSettings(_Section):
+    """Who is asked, how, and how often; days are differences of business dates."""
+
+    delivery: Literal["modal", "hosted_url", "hosted_email"] = "modal"
+    return_url: Annotated[str, AfterValidator(checks.return_url), Field(max_length=2000)] | None = None
+    reasons: Annotated[tuple[Reason, ...], Field(strict=False), AfterValidator(checks.distinct)] = (
+        "inactive",
+        "expiring",
+        "account_number",
+        "permissions",
+    )
+    causes_to_review: Annotated[tuple[Cause, ...], Field(strict=False), AfterValidator(checks.distinct)] = ()
+    expiring_within_days: Annotated[int, Field(ge=0, le=3650)] = 14
+    cooldown_days: Annotated[int, Field(ge=2, le=3650)] = 4
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    pending_days: Days = 7
+    max_requests_per_run: Annotated[int, Field(ge=0, le=10**9)] = 1000
+    max_requests_per_institution: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    allow_widening: bool = True
+    narrow_to_subcategories: bool = False
+    refresh_after: Annotated[
+        tuple[Literal["balances", "ownership", "transactions"], ...],
+        Field(strict=False),
+        AfterValidator(checks.distinct),
+    ] = ()
+
+
+class BrakeSettings(_Section):
+    """What looks like a fault of ours or of a bank rather than of many customers."""
+
+    minimum: Annotated[int, Field(ge=0, le=10**9)] = 25
+    newly_broken_share: Share = 0.05
+    newly_broken_share_7d: Share = 0.10
+    institution_share: Share = 0.20
+    account_drop: Share = 0.02
+
+
+class ReportSettings(_Section):
+    """Where reports go and who may read them."""
+
+    directory: FilePath = Path("var/reports")
+    formats: Annotated[
+        tuple[Literal["csv", "parquet", "xlsx", "html"], ...],
+        Field(strict=False, min_length=1),
+        AfterValidator(checks.distinct),
+    ] = ("csv", "parquet", "xlsx", "html")
+    file_mode: Annotated[str, AfterValidator(checks.file_mode)] = "0600"
+    group: Annotated[str, AfterValidator(checks.group_name)] | None = None
+
+    @property
+    def file_mode_bits(self) -> int:
+        """The permission bits of every report file."""
+        return int(self.file_mode, 8)
+
+
+class ScheduleSettings(_Section):
+    """When the job runs, and in which time zone its business dates lie."""
+
+    cron: Annotated[str, AfterValidator(checks.cron)] = checks.DEFAULT_CRON
+    timezone: Annotated[str, AfterValidator(checks.timezone)] = "UTC"
+    misfire_grace_hours: Annotated[int, Field(ge=1, le=24 * 31)] = 6
+
+
+class NotifySettings(_Section):
+    """The variables that hold the addresses to notify, which are secrets themselves."""
+
+    urls_env: VariableName | None = "RELINK_NOTIFY_URLS"
+    heartbeat_url_env: VariableName | None = "RELINK_HEARTBEAT_URL"
+
+
+class MetricsSettings(_Section):
+    """Where the metrics file for Prometheus' textfile collector goes."""
+
+    textfile: FilePath | None = None
+
+
+class LogSettings(_Section):
+    """How the log is written to stderr."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Section):
+    """Everything a deployment decides. Built by `load_settings` or `parse_settings`, which also check parts against each other."""
+
+    merchants: Annotated[tuple[MerchantSettings, ...], Field(strict=False, min_length=1)] = (
+        MerchantSettings(name="main"),
+    )
+    stripe: StripeSettings = StripeSettings()
+    pull: PullSettings = PullSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    relink: RelinkSettings = RelinkSettings()
+    brakes: BrakeSettings = BrakeSettings()
+    reports: ReportSettings = ReportSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def merchant_names(self) -> tuple[str, ...]:
+        """The merchants, in the order of the file."""
+        return tuple(merchant.name for merchant in self.merchants)
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read the settings: `path`, else `$RELINK_CONFIG`, else `./config.yaml`, with `RELINK_` variables on top.
+
+    Raises:
+        SettingsError: naming every fault at once, each with its path.
+    """
+    file = path or Path(environment.get("RELINK_CONFIG") or DEFAULT_FILE)
+    if file == DEFAULT_FILE and path is None and not file.exists():
+        raise SettingsError("no settings: ./config.yaml does not exist; name a file with --config or $RELINK_CONFIG")
+    raw = read_file(file)
+    return _checked(raw, str(file), environment)
+
+
+def parse_settings(values: Mapping[str, Any], where: str = "given") -> Settings:
+    """Check settings that are already a mapping, as `load_settings` does with a file's.
+
+    Raises:
+        SettingsError: naming every fault at once.
+    """
+    return _checked(RawSettings(dict(values)), where, {})
+
+
+def _checked(raw: RawSettings, where: str, environment: Mapping[str, str]) -> Settings:
+    for name, value in list(raw.values.items()):
+        if value is None and name in Settings.model_fields:
+            del raw.values[name]  # a heading whose lines are all comments
+    raw.values.setdefault("merchants", [{"name": "main"}])
+    overlay(raw, environment, {path: _is_text(kind) for path, kind in setting_paths(Settings)})
+    faults = [*raw.faults, *relation_faults(raw.values)]
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(raw.values)
+    except ValidationError as error:
+        faults += [explain(details, Settings) for details in error.errors(include_url=False)]
+    if faults or settings is None:
+        raise settings_error(where, faults, raw.variables)
+    return settings
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a setting takes free text, so that a variable's `0640` or `2026` stays as it was typed."""
+    origin = get_origin(kind)
+    if origin is Annotated or origin in (Union, UnionType):
+        return any(_is_text(inner) for inner in get_args(kind)[: 1 if origin is Annotated else None])
+    return kind in (str, Path)
+
+
+def refuse_unbuilt(settings: Settings) -> None:
+    """Refuse, before anything is sent, what the settings may ask for but this version does not do.
+
+    Raises:
+        SettingsError: naming each such setting.
+    """
+    faults = []
+    if settings.relink.delivery != "modal":
+        faults.append(Fault(("relink", "delivery"), "hosted delivery is not in this version; write modal"))
+    if settings.pull.mode == "incremental":
+        faults.append(Fault(("pull", "mode"), "incremental pulls are not in this version; write auto or full"))
+    if settings.relink.refresh_after:
+        faults.append(Fault(("relink", "refresh_after"), "refreshing after a relink is not in this version; write []"))
+    if faults:
+        raise settings_error("as loaded", faults, {})
+
+
+def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:
+    """A SHA-256 of all that can change a decision for this merchant; nothing secret goes into it.
+
+    Where the job keeps its records, how fast it calls and where it reports change no decision, so they may differ.
+    """
+    ledger = settings.ledger
+    relink = settings.relink.model_dump(mode="json")
+    for name in ("reasons", "causes_to_review", "refresh_after"):
+        relink[name] = sorted(relink[name])
+    deciding = {
+        "merchant": merchant.name,
+        "stripe_account": merchant.stripe_account,
+        "stand_in": checks.is_loopback(settings.stripe.api_base),
+        "api_version": settings.stripe.api_version,
+        "ledger": [without_password(ledger.url) if ledger.url else None, ledger.query],
+        "relink": relink,
+        "brakes": settings.brakes.model_dump(mode="json"),
+        "timezone": settings.schedule.timezone,
+    }
+    canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def settings_for_record(settings: Settings) -> dict[str, Any]:
+    """The settings as plain JSON values to keep beside a run, without passwords or e-mail addresses."""
+    record = settings.model_dump(mode="json")
+    for section in ("database", "ledger"):
+        if record[section]["url"]:
+            record[section]["url"] = without_password(record[section]["url"])
+    if settings.ledger.query:
+        record["ledger"]["query"] = mask(settings.ledger.query)
+    return record

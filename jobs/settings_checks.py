@@ -1,0 +1,212 @@
+"""What a single setting's value must be; each check returns the value as it is used, or raises ValueError saying how to mend it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from jobs.ledger_query import query_problem, tidy_query
+
+STRIPE_API = "https://api.stripe.com"
+STRIPE_ENDPOINT_LIMIT = 25.0
+"""Requests per second to one endpoint (Stripe docs: rate limits)."""
+
+DEFAULT_KEY_VARIABLE = "STRIPE_API_KEY"
+DEFAULT_CRON = "30 3 * * *"
+
+_MERCHANT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})\.preview")
+_SQLITE = "sqlite:///"
+_POSTGRESQL = "postgresql+psycopg://"
+
+
+def is_loopback(api_base: str) -> bool:
+    """Whether a base address stays on this machine: 127.0.0.0/8, ::1 or localhost."""
+    try:
+        host = urlsplit(api_base).hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def api_base(value: str) -> str:
+    """Stripe itself, or a stand-in on loopback; the key must never travel anywhere else."""
+    try:
+        parts = urlsplit(value)
+        plain = f"{parts.scheme}://{parts.netloc}".lower()
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not an address; write https://api.stripe.com") from None
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise ValueError("must be a scheme, a host and perhaps a port; write https://api.stripe.com")
+    if plain in (STRIPE_API, f"{STRIPE_API}:443"):
+        return STRIPE_API
+    if parts.scheme in ("http", "https") and is_loopback(value) and port != 0:
+        return plain
+    raise ValueError("must be https://api.stripe.com; any other host only on loopback (127.0.0.1, ::1, localhost)")
+
+
+def api_version(value: str) -> str:
+    """A dated preview version: relinking is absent from the others (Stripe docs: versioning)."""
+    match = _API_VERSION.fullmatch(value)
+    try:
+        date.fromisoformat(match[1] if match else "")
+    except ValueError:
+        raise ValueError("must look like 2026-09-30.preview, a version in which Stripe offers relinking") from None
+    return value
+
+
+def merchant_name(value: str) -> str:
+    """A name that is safe as a part of a path."""
+    if not _MERCHANT_NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'")
+    return value
+
+
+def variable_name(value: str) -> str:
+    """The name of an environment variable, not what the variable holds."""
+    if not _VARIABLE_NAME.fullmatch(value):
+        raise ValueError("must be the name of an environment variable, such as STRIPE_API_KEY")
+    return value
+
+
+def connected_account(value: str) -> str:
+    """A connected account's id, which goes into a header."""
+    if not re.fullmatch(r"acct_[A-Za-z0-9_]{1,250}", value):
+        raise ValueError("must be the id of a connected account, acct_…")
+    return value
+
+
+def file_path(value: str | Path) -> Path:
+    """A path; relative ones start at the current working directory."""
+    if not isinstance(value, (str, Path)):
+        raise ValueError("must be a path, as text")
+    if not str(value).strip() or "\x00" in str(value):
+        raise ValueError("must be a path")
+    return Path(value)
+
+
+def requests_per_second(value: object) -> str | float:
+    """`auto`, or requests per second up to Stripe's 100 (Stripe docs: rate limits)."""
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 100:
+        raise ValueError("must be auto, or a number above 0 and at most 100")
+    return float(value)
+
+
+def database_url(value: str) -> str:
+    """The job's own database: a SQLite file or PostgreSQL through psycopg."""
+    if value.startswith(_SQLITE):
+        path = value.removeprefix(_SQLITE)
+        if not path.strip("/") or "\x00" in path or "?" in path or path.startswith("file:"):
+            raise ValueError("must name a file and nothing else, as in sqlite:///var/relink.db")
+        if ":memory:" in path:
+            raise ValueError("must be a file: a database in memory would forget who was already asked")
+        return value
+    if value.startswith(_POSTGRESQL) and len(value) > len(_POSTGRESQL):
+        return value
+    raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
+
+
+def ledger_url(value: str) -> str:
+    """Any SQLAlchemy database URL."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9_+.-]*://", value) or "\x00" in value:
+        raise ValueError("must be a SQLAlchemy database URL")
+    return value
+
+
+def ledger_query(value: str) -> str:
+    """One statement that reads."""
+    problem = query_problem(value)
+    if problem:
+        raise ValueError(f"{problem}; write one SELECT that yields the ledger's columns")
+    return tidy_query(value)
+
+
+def return_url(value: str) -> str:
+    """Where Stripe sends the customer back to."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        usable = False
+    if not usable or not value.isprintable() or " " in value:
+        raise ValueError("must be an https:// address")
+    return value
+
+
+def file_mode(value: str) -> str:
+    """Octal permission bits, a subset of 0640 that the owner can read."""
+    if not re.fullmatch(r"0?[0-7]{3}", value):
+        raise ValueError('must be octal digits in quotes, as in "0600"')
+    bits = int(value, 8)
+    if bits & ~0o640 or not bits & 0o400:
+        raise ValueError("must let the owner read, the group read at most, and nobody else: 0640, 0600, 0440 or 0400")
+    return f"{bits:04o}"
+
+
+def group_name(value: str) -> str:
+    """A group that this machine knows."""
+    import grp
+
+    try:
+        grp.getgrnam(value)
+    except (KeyError, ValueError):
+        raise ValueError("is not a group on this machine; create it, or write null") from None
+    return value
+
+
+def timezone(value: str) -> str:
+    """An IANA time zone."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # a directory of zones, such as `America`, is an OSError
+        raise ValueError("is not a time zone; write one like UTC or America/New_York") from None
+    return value
+
+
+def cron(value: str) -> str:
+    """Five crontab fields that come due at least once."""
+    if value == DEFAULT_CRON:
+        return value
+    from apscheduler.triggers.cron import CronTrigger
+
+    try:
+        trigger = CronTrigger.from_crontab(value, timezone=UTC)
+        comes_due = trigger.get_next_fire_time(None, datetime(2026, 1, 1, tzinfo=UTC)) is not None
+    except ValueError as error:
+        raise ValueError(f'is not a crontab line ({error}); write five fields, as in "30 3 * * *"') from None
+    if not comes_due:
+        raise ValueError('never comes due; write five fields, as in "30 3 * * *"')
+    return value
+
+
+def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    """A list in which nothing stands twice."""
+    twice = repeated(values)
+    if twice:
+        raise ValueError(f"names {', '.join(twice)} more than once; keep one")
+    return values
+
+
+def repeated(values: Iterable[str]) -> list[str]:
+    """What stands more than once, in order of its second appearance."""
+    seen: set[str] = set()
+    twice: list[str] = []
+    for value in values:
+        if value in seen and value not in twice:
+            twice.append(value)
+        seen.add(value)
+    return twice

@@ -1,0 +1,66 @@
+"""What must hold between settings that are each right alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jobs.settings_checks import DEFAULT_KEY_VARIABLE, STRIPE_API, STRIPE_ENDPOINT_LIMIT, is_loopback
+from jobs.settings_source import Fault
+
+
+def relation_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong between settings that are each right alone; looks at them as written, so that one fault hides no other."""
+    return [*_merchant_faults(values), *_ledger_faults(_mapping(values.get("ledger"))), *_stripe_faults(values)]
+
+
+def _merchant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    merchants = values.get("merchants")
+    names: dict[str, int] = {}
+    keys: dict[tuple[str, str], int] = {}
+    for index, merchant in enumerate(map(_mapping, merchants if isinstance(merchants, list) else [])):
+        variable, file = merchant.get("api_key_env"), merchant.get("api_key_file")
+        if variable is not None and file is not None:
+            advice = "stands beside api_key_env; keep one of them and set the other to null"
+            yield Fault(("merchants", index, "api_key_file"), advice)
+        name = merchant.get("name")
+        if isinstance(name, str) and names.setdefault(name.casefold(), index) != index:
+            first = names[name.casefold()]
+            yield Fault(("merchants", index, "name"), f"is also the name of merchants[{first}]; give each its own")
+        key = ("file", str(file)) if file is not None else ("variable", str(variable or DEFAULT_KEY_VARIABLE))
+        if keys.setdefault(key, index) != index:
+            field = "api_key_file" if file is not None else "api_key_env"
+            yield Fault(
+                ("merchants", index, field), f"is the key of merchants[{keys[key]}] too; give each merchant its own key"
+            )
+
+
+def _ledger_faults(ledger: Mapping[str, Any]) -> Iterator[Fault]:
+    for name, other in (("url", "query"), ("query", "url")):
+        if ledger.get(name) is None and ledger.get(other) is not None:
+            yield Fault(
+                ("ledger", name), f"is missing beside ledger.{other}; set both, or neither for the embedded table"
+            )
+
+
+def _stripe_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    stripe = _mapping(values.get("stripe"))
+    rate, base = stripe.get("endpoint_requests_per_second"), str(stripe.get("api_base", STRIPE_API))
+    loopback = is_loopback(base)
+    limit = STRIPE_ENDPOINT_LIMIT
+    if isinstance(rate, (int, float)) and rate > limit and not loopback:
+        yield Fault(
+            ("stripe", "endpoint_requests_per_second"),
+            f"is above the {limit:g} that Stripe allows to each endpoint; lower it",
+        )
+    merchants = values.get("merchants")
+    for index, merchant in enumerate(map(_mapping, merchants if isinstance(merchants, list) else [])):
+        if loopback and merchant.get("mode") == "live":
+            yield Fault(
+                ("merchants", index, "mode"),
+                "is live, but stripe.api_base is a stand-in on loopback; write sandbox or null",
+            )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
