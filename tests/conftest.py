@@ -49,6 +49,15 @@ def postgres_url(postgres_server_url: str) -> Iterator[str]:
         _execute(postgres_server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once of each kind that the job can run on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'relink.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
 def _execute(url: str, *statements: str) -> None:
     """Run statements outside any transaction, as CREATE DATABASE demands."""
     import psycopg

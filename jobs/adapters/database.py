@@ -1,0 +1,385 @@
+"""The job's own database, SQLite or PostgreSQL: opening it, transactions, and whether its tables are of this version.
+
+Every connection to SQLite proves at its start that commits survive a power loss (`synchronous=FULL`: with less, write-ahead logging
+may drop the newest commits, SQLite documentation "PRAGMA synchronous"), and every write transaction takes the write lock at its beginning
+(a read that later wants to write fails at once, whatever the busy timeout).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection
+
+from jobs.adapters.database_errors import explain, is_conflict, is_lost_connection
+from jobs.adapters.database_files import create_private_file, refuse_network_filesystem
+from jobs.adapters.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
+from reconcile.errors import DatabaseError, SchemaOutdated
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MILLISECONDS = 10_000
+TRANSACTION_ATTEMPTS = 6
+FIRST_PAUSE_SECONDS = 0.05
+CONNECT_TIMEOUT_SECONDS = 10
+
+_MIGRATION_LOCK = 7_265_108_113
+"""The PostgreSQL advisory lock under which tables are made, so that two first starts do not both make them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """The version of our tables: `status` is empty, older, current or newer; `found` is None where there are none."""
+
+    status: str
+    found: str | None
+    expected: str
+
+
+class Database:
+    """An open database; use `open_database`. Safe for threads: each thread has its own transaction.
+
+    `ephemeral` means an empty stand-in in memory: a reader was asked for and there is nothing on disk yet.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        shown: str,
+        read_only: bool,
+        ephemeral: bool,
+        keeper: Connection | None = None,
+    ) -> None:
+        self.shown = shown
+        self.read_only = read_only
+        self.ephemeral = ephemeral
+        self.kind = engine.dialect.name
+        self._engine = engine
+        self._keeper = keeper
+        self._local = threading.local()
+        # Bulk work uses the driver itself, whose errors SQLAlchemy then does not wrap.
+        self._driver_errors: tuple[type[Exception], ...] = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown})"
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._keeper is not None:
+            self._keeper.close()
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction, committed at the end of the block; inside another one of this thread it joins that."""
+        outer = self._current()
+        if outer is not None:
+            if outer.get_execution_options().get("relink_writes") is not True:
+                raise RuntimeError("a write transaction was begun inside a read")
+            yield outer
+            return
+        try:
+            with self._transaction(writes=True) as connection:
+                yield connection
+        except self._driver_errors as error:
+            raise self._translated(error) from None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction for reading; inside another one of this thread it joins that, and so sees what that wrote."""
+        outer = self._current()
+        if outer is not None:
+            yield outer
+            return
+        try:
+            with self._transaction(writes=False) as connection:
+                yield connection
+        except self._driver_errors as error:
+            raise self._translated(error) from None
+
+    def run(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+        """Do work in a write transaction, from its beginning again where the database asks for that, and return its result.
+
+        Again means after a serialization failure, a deadlock or a busy database, and after a connection lost before the commit was sent: in
+        each case nothing of the attempt remains. A connection lost during the commit is an error, since the commit may hold.
+        Inside `begin` of this thread it joins, unless `durable`, which promises that the commit is done on return.
+        """
+        outer = self._current()
+        if outer is not None:
+            if durable:
+                raise RuntimeError("this must commit by itself and cannot be part of a larger transaction")
+            with self.begin() as connection:
+                return work(connection)
+        pause_seconds = FIRST_PAUSE_SECONDS
+        for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
+            worked = False
+            try:
+                with self._transaction(writes=True) as connection:
+                    result = work(connection)
+                    worked = True
+                return result
+            except self._driver_errors as error:
+                again = is_conflict(error) or (is_lost_connection(error) and not worked)
+                if not again or attempt == TRANSACTION_ATTEMPTS:
+                    raise self._translated(error, commit_in_doubt=worked and is_lost_connection(error)) from None
+            time.sleep(pause_seconds)
+            pause_seconds *= 2
+        raise AssertionError("unreachable")
+
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that can say what happens on a conflict, in this database's dialect."""
+        return sqlite.insert(table) if self.kind == "sqlite" else postgresql.insert(table)
+
+    def schema_state(self) -> SchemaState:
+        """Whether our tables are there, and of this version."""
+        with self.read() as connection:
+            found = _found_version(connection)
+            if found is None and inspect(connection).has_table("relink_runs"):
+                raise DatabaseError(
+                    f"database {self.shown} has tables of this job but no version of them: restore it from a backup, or move it away"
+                )
+        if found is None:
+            status = "empty"
+        elif found == SCHEMA_VERSION:
+            status = "current"
+        else:
+            status = "older" if found < SCHEMA_VERSION else "newer"
+        return SchemaState(status, found, SCHEMA_VERSION)
+
+    def ensure_schema(self, *, create_new: bool = True) -> None:
+        """Return only if the tables are of this version; an embedded database without any gets them, where `create_new`.
+
+        Raises:
+            SchemaOutdated: they are of another version, or have to be made by hand.
+        """
+        state = self.schema_state()
+        if state.status == "empty" and create_new and self.kind == "sqlite" and not self.read_only:
+            self.upgrade()
+            return
+        if state.status == "empty":
+            raise SchemaOutdated(f"database {self.shown} does not have this job's tables yet: run `relink db upgrade`")
+        if state.status == "older":
+            raise SchemaOutdated(
+                f"database {self.shown} is of version {state.found}, this program needs {state.expected}: run `relink db upgrade`"
+            )
+        if state.status == "newer":
+            raise SchemaOutdated(
+                f"database {self.shown} is of version {state.found}, newer than this program's {state.expected}: "
+                "install the newer program; `relink db upgrade` cannot go back"
+            )
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Migrate to this version in one transaction, so that a kill leaves the old tables or the new ones; return (from, to).
+
+        Both databases roll definitions back with their transaction (SQLite because every transaction here is begun explicitly).
+        """
+        if self.read_only:
+            raise DatabaseError(f"database {self.shown} was opened for reading only and cannot be migrated")
+        from jobs.migrations import migrate
+
+        def work(connection: Connection) -> tuple[str | None, str]:
+            if self.kind == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            found = _found_version(connection)
+            if found is not None and found > SCHEMA_VERSION:
+                raise SchemaOutdated(
+                    f"database {self.shown} is of version {found}, newer than this program's {SCHEMA_VERSION}"
+                )
+            if found != SCHEMA_VERSION:
+                migrate(connection)
+            return found, SCHEMA_VERSION
+
+        return self.run(work, durable=True)
+
+    def _current(self) -> Connection | None:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        return connection
+
+    @contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        if writes and self.read_only:
+            raise DatabaseError(f"database {self.shown} was opened for reading only")
+        options: dict[str, Any] = {"relink_writes": writes}
+        if self.kind == "postgresql" and not writes:
+            options["postgresql_readonly"] = True
+        with self._engine.connect().execution_options(**options) as connection, connection.begin():
+            self._local.connection = connection
+            try:
+                yield connection
+            finally:
+                self._local.connection = None
+
+    def _translated(self, error: Exception, *, commit_in_doubt: bool = False) -> Exception:
+        # A fault of our own statements or values (a naive time) is a bug and must look like one.
+        if isinstance(error, SQLAlchemyError) and not isinstance(error, (DBAPIError, PoolTimeout)):
+            cause = getattr(error, "orig", None)
+            return cause if isinstance(cause, (ValueError, TypeError)) else error
+        return explain(error, self.shown, self._engine.url.password, commit_in_doubt=commit_in_doubt)
+
+
+def open_database(url: str, *, create: bool = True, read_only: bool = False, check: bool = True) -> Database:
+    """Open the job's database and prove that it can be trusted.
+
+    Without `create`, or with `read_only`, no file is made: where there is none, an empty stand-in in memory answers. `read_only` has the
+    database itself refuse writes. `check` has SQLite read its file through once for damage.
+
+    Raises:
+        DatabaseError: it cannot be reached, created, or trusted.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise DatabaseError(
+            "database.url is not a database URL: use sqlite:///PATH or postgresql+psycopg://HOST/NAME"
+        ) from None
+    if parsed.drivername == "postgresql+psycopg":
+        return _open_postgresql(parsed, read_only=read_only)
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return _open_sqlite(parsed, create=create and not read_only, read_only=read_only, check=check)
+    raise DatabaseError(
+        f"database.url has the scheme {parsed.drivername}: use sqlite:///PATH or postgresql+psycopg://HOST/NAME"
+    )
+
+
+def _open_postgresql(url: URL, *, read_only: bool) -> Database:
+    shown = url.set(query={}).render_as_string(hide_password=True)
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=arguments)
+    database = Database(engine, shown=shown, read_only=read_only, ephemeral=False)
+    with database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    return database
+
+
+def _open_sqlite(url: URL, *, create: bool, read_only: bool, check: bool) -> Database:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query:
+        raise DatabaseError("database.url must name a plain file: a database in memory forgets whom it has contacted")
+    path = Path(url.database)
+    if not path.exists():
+        if not create:
+            return _stand_in(str(path))
+        refuse_network_filesystem(path)
+        create_private_file(path)
+    refuse_network_filesystem(path)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_MILLISECONDS / 1000, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite(str(path), read_only=read_only))
+    event.listen(engine, "begin", _begin_sqlite)
+    database = Database(engine, shown=str(path), read_only=read_only, ephemeral=False)
+    try:
+        with database.read() as connection:
+            if check:
+                _refuse_damage(connection, str(path))
+            empty = read_only and not inspect(connection).has_table(VERSION_TABLE)
+    except BaseException:
+        database.close()
+        raise
+    if empty and not _has_tables(database):
+        database.close()
+        return _stand_in(str(path))
+    return database
+
+
+def _has_tables(database: Database) -> bool:
+    with database.read() as connection:
+        return inspect(connection).has_table("relink_runs")
+
+
+def _stand_in(shown: str) -> Database:
+    """An empty database of this version in memory, shared by the threads of this process, read only."""
+    name = f"file:relink-{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true"
+    engine = create_engine(
+        URL.create(
+            "sqlite",
+            database=name.partition("?")[0],
+            query={"mode": "memory", "cache": "shared", "uri": "true"},
+        )
+    )
+    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "connect", _leave_transactions_to_us)
+    keeper = engine.connect()
+    metadata.create_all(keeper)
+    keeper.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num TEXT NOT NULL PRIMARY KEY)"))
+    keeper.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:version)"), {"version": SCHEMA_VERSION})  # noqa: S608
+    keeper.commit()
+    return Database(engine, shown=shown, read_only=True, ephemeral=True, keeper=keeper)
+
+
+def _leave_transactions_to_us(connection: Any, _record: object) -> None:
+    # The driver would otherwise begin transactions itself, late and not for definitions.
+    connection.isolation_level = None
+
+
+def _prepare_sqlite(shown: str, *, read_only: bool) -> Callable[[Any, object], None]:
+    wanted = {"foreign_keys": 1, "synchronous": 2, "journal_mode": "wal"}
+
+    def prepare(connection: Any, record: object) -> None:
+        _leave_transactions_to_us(connection, record)
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA foreign_keys = ON")
+            if read_only:
+                cursor.execute("PRAGMA query_only = ON")
+            found = {name: cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in (*wanted, "busy_timeout")}
+        finally:
+            cursor.close()
+        wrong = [name for name, value in wanted.items() if found[name] != value]
+        if wrong or found["busy_timeout"] < 5000:
+            raise DatabaseError(
+                f"database {shown} does not keep {', '.join(wrong) or 'busy_timeout'} as asked ({found}), so a committed record could be "
+                "lost: move it to a local disk, or set database.url to a PostgreSQL server"
+            )
+
+    return prepare
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("relink_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _refuse_damage(connection: Connection, shown: str) -> None:
+    answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if answer != "ok":
+        raise DatabaseError(
+            f"database {shown} is corrupt: stop the job, keep a copy of the file, and restore the newest backup; "
+            "contacts made since that backup would be forgotten, so look through the reports before the next run"
+        )
+
+
+def _found_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.execute(text(f"SELECT max(version_num) FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return version
+
+
+def driver_connection(connection: Connection) -> Any:
+    """The driver's own connection under a transaction, for bulk work that SQLAlchemy has no call for."""
+    proxied: PoolProxiedConnection = connection.connection
+    return proxied.driver_connection

@@ -1,0 +1,216 @@
+"""Everything the job remembers, in one place to import from; the topics live in the `records_*` modules.
+
+Every function takes the open `Database` first. Each is one transaction of its own, or joins the one that `with database.begin():` opened
+in the same thread; those marked * must commit by themselves and refuse to join.
+
+Runs (`records_runs`)
+    stamp_merchant(database, merchant, mode, stripe_account, at); recorded_mode(database, merchant) -> str | None
+    start_run(database, run_id, command, business_date, started_at, *, settings_hash, settings, arguments, report_directory, resumed_from)
+    set_stage(database, run_id, stage)
+    finish_run(database, run_id, state, finished_at, exit_code, *, why, held, report_directory)
+    record_run_merchant(database, run_id, scope, *, snapshot_id, complete, held, why, counts)
+    run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
+    complete_run_on(database, business_date, command="run"); last_complete_run(database, scope, before, not_held, on_or_before)
+    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before);
+    snapshots_between(database, scope, first, last)
+
+Account history (`records_history`), frames in the `frames.HISTORY` contract
+    append_history(database, scope, run_id, changed) -> int; latest_history(database, scope, as_of=None)
+    history_of(database, scope, account_ids, authorization_ids, holder_ids)
+
+Breakages and successors (`records_breakages`)
+    open_breakages(database, scope); breakages(database, scope, since=None); breakages_of(database, scope, authorization_id)
+    highest_breakage_numbers(database, scope) -> {(authorization_id, kind): number}
+    open_breakage(database, scope, *opened); close_breakage(database, scope, *keys, at, run_id, reason)
+    mark_eligible(database, scope, *keys, at)
+    add_successors(database, scope, run_id, matched, at); successors(database, scope); successors_of_run(database, scope, run_id)
+
+Requests, written (`records_requests`)
+    * plan_requests(database, scope, run_id, business_date, [(request, body, api_version)], at)
+    * mark_attempting(database, request_id, at, fence, *, replay=False)
+    record_result(database, request_id, state, at, *, calls, session_id, error_type, error_code, error_message, http_status,
+                  stripe_request_id, requested_at)
+    record_not_sent(database, request_id, at, *, error_type, error_message)
+    * mark_offered(database, scope, session_id, at) -> bool
+    adopt_request(database, scope, run_id, business_date, request, session_id, requested_at, at) -> bool
+    resolve_unknown(database, request_id, at, *, resolved_by, state, session_id)
+    ContactTaken is raised where a contact, or a step of it, was somebody else's already
+
+Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of planning
+    open_requests, planned_requests, attempting_requests, unknown_requests (database, scope)
+    provisional_requests(database, scope, since); requests_since(database, scope, business_date)
+    requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
+    requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
+    all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment)
+    find_by_session(database, scope, session_id) -> StoredRequest | None; last_contact_dates(database, scope) -> {Holder: date}
+
+Outcomes (`records_outcomes`)
+    append_outcomes(database, run_id, business_date, outcomes, observed_at)
+    outcomes_of(database, request_id) -> [(observed_at, run_id, Outcome)]
+    add_session_checks(database, run_id, [(request_id, session_status)], checked_at)
+
+Held plans and API calls (`records_plans`)
+    hold_plan(database, HeldPlan); held_plan(database, plan_hash); list_held_plans(database, now, scope=None)
+    * release_plan(database, plan_hash, run_id, at) -> HeldPlan
+    add_api_calls(database, run_id, scope, day, [ApiCalls]); reads_last_30_days(database, scope, now) -> int
+    api_calls_of_run(database, run_id, scope=None) -> [ApiCalls]
+
+Embedded ledger (`records_ledger`)
+    load_ledger(database, rows, merge=False) -> LedgerChange(added, changed, removed); ledger_rows(database, merchant=None)
+"""
+
+from __future__ import annotations
+
+from jobs.adapters.records_breakages import (
+    add_successors,
+    breakages,
+    breakages_of,
+    close_breakage,
+    highest_breakage_numbers,
+    mark_eligible,
+    open_breakage,
+    open_breakages,
+    successors,
+    successors_of_run,
+)
+from jobs.adapters.records_contacts import (
+    all_requests_for_planning,
+    attempting_requests,
+    find_by_session,
+    last_contact_dates,
+    open_requests,
+    planned_requests,
+    provisional_requests,
+    requests_as_of,
+    requests_by_id,
+    requests_for_authorizations,
+    requests_for_holders,
+    requests_of_run,
+    requests_since,
+    requests_with_outcome_of_run,
+    unknown_requests,
+)
+from jobs.adapters.records_history import append_history, history_of, latest_history
+from jobs.adapters.records_ledger import LedgerChange, ledger_rows, load_ledger
+from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of
+from jobs.adapters.records_plans import (
+    ApiCalls,
+    HeldPlan,
+    add_api_calls,
+    api_calls_of_run,
+    held_plan,
+    hold_plan,
+    list_held_plans,
+    reads_last_30_days,
+    release_plan,
+)
+from jobs.adapters.records_requests import (
+    ContactTaken,
+    adopt_request,
+    mark_attempting,
+    mark_offered,
+    plan_requests,
+    record_not_sent,
+    record_result,
+    resolve_unknown,
+)
+from jobs.adapters.records_runs import (
+    COMPLETE,
+    INTERRUPTED,
+    RUNNING,
+    STOPPED,
+    RunMerchant,
+    SnapshotRecord,
+    StoredRun,
+    complete_run_on,
+    finish_run,
+    last_complete_run,
+    last_snapshot,
+    list_runs,
+    record_run_merchant,
+    record_snapshot,
+    recorded_mode,
+    run,
+    set_stage,
+    snapshot,
+    snapshots_between,
+    stamp_merchant,
+    start_run,
+    unfinished_runs,
+)
+
+__all__ = [
+    "COMPLETE",
+    "INTERRUPTED",
+    "RUNNING",
+    "STOPPED",
+    "ApiCalls",
+    "ContactTaken",
+    "HeldPlan",
+    "LedgerChange",
+    "RunMerchant",
+    "SnapshotRecord",
+    "StoredRun",
+    "add_api_calls",
+    "add_session_checks",
+    "add_successors",
+    "adopt_request",
+    "all_requests_for_planning",
+    "api_calls_of_run",
+    "append_history",
+    "append_outcomes",
+    "attempting_requests",
+    "breakages",
+    "breakages_of",
+    "close_breakage",
+    "complete_run_on",
+    "find_by_session",
+    "finish_run",
+    "held_plan",
+    "highest_breakage_numbers",
+    "history_of",
+    "hold_plan",
+    "last_complete_run",
+    "last_contact_dates",
+    "last_snapshot",
+    "latest_history",
+    "ledger_rows",
+    "list_held_plans",
+    "list_runs",
+    "load_ledger",
+    "mark_attempting",
+    "mark_eligible",
+    "mark_offered",
+    "open_breakage",
+    "open_breakages",
+    "open_requests",
+    "outcomes_of",
+    "plan_requests",
+    "planned_requests",
+    "provisional_requests",
+    "reads_last_30_days",
+    "record_not_sent",
+    "record_result",
+    "record_run_merchant",
+    "record_snapshot",
+    "recorded_mode",
+    "release_plan",
+    "requests_as_of",
+    "requests_by_id",
+    "requests_for_authorizations",
+    "requests_for_holders",
+    "requests_of_run",
+    "requests_since",
+    "requests_with_outcome_of_run",
+    "resolve_unknown",
+    "run",
+    "set_stage",
+    "snapshot",
+    "snapshots_between",
+    "stamp_merchant",
+    "start_run",
+    "successors",
+    "successors_of_run",
+    "unfinished_runs",
+    "unknown_requests",
+]

@@ -1,0 +1,144 @@
+"""When each authorization broke and recovered, and which accounts live on under a new authorization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, select, update
+
+from jobs.adapters.database import Database
+from jobs.adapters.tables import breakages as table
+from jobs.adapters.tables import successors as successors_table
+from reconcile.model import Breakage, BreakageKey, Scope, Successor
+
+
+def open_breakages(database: Database, scope: Scope) -> list[Breakage]:
+    """Breakages that no complete snapshot has closed yet, by key."""
+    return _breakages(database, _in(scope), table.c.closed_at.is_(None))
+
+
+def breakages(database: Database, scope: Scope, since: date | None = None) -> list[Breakage]:
+    """Breakages opened on a business date or later, else all, by key."""
+    return _breakages(database, _in(scope), *([table.c.opened_date >= since] if since is not None else []))
+
+
+def breakages_of(database: Database, scope: Scope, authorization_id: str) -> list[Breakage]:
+    """All breakages of one authorization, by key."""
+    return _breakages(database, _in(scope), table.c.authorization_id == authorization_id)
+
+
+def highest_breakage_numbers(database: Database, scope: Scope) -> dict[tuple[str, str], int]:
+    """The highest number given so far, by (authorization id, kind)."""
+    pair = (table.c.authorization_id, table.c.kind)
+    with database.read() as connection:
+        rows = connection.execute(select(*pair, func.max(table.c.number)).where(_in(scope)).group_by(*pair))
+        return {(authorization_id, kind): number for authorization_id, kind, number in rows}
+
+
+def open_breakage(database: Database, scope: Scope, *opened: Breakage) -> None:
+    """Record breakages that opened; one that is there already stays as it is, so that a resumed run may say it again."""
+    rows = [
+        {
+            "merchant": scope.merchant,
+            "mode": scope.mode,
+            **_key_values(breakage.key),
+            **{name: getattr(breakage, name) for name in Breakage.__slots__ if name != "key"},
+        }
+        for breakage in opened
+    ]
+    if rows:
+        database.run(lambda connection: connection.execute(database.insert(table).on_conflict_do_nothing(), rows))
+
+
+def close_breakage(
+    database: Database, scope: Scope, *keys: BreakageKey, at: datetime, run_id: str, reason: str
+) -> None:
+    """Record that breakages closed, and why; one that is closed already stays as it is."""
+    values = {"closed_at": at, "closed_run_id": run_id, "closed_reason": reason}
+
+    def work(connection: Connection) -> None:
+        for key in keys:
+            connection.execute(update(table).where(_is(scope, key), table.c.closed_at.is_(None)).values(values))
+
+    database.run(work)
+
+
+def mark_eligible(database: Database, scope: Scope, *keys: BreakageKey, at: datetime) -> None:
+    """Record when breakages first could have been asked about; the first time stands."""
+
+    def work(connection: Connection) -> None:
+        for key in keys:
+            connection.execute(
+                update(table).where(_is(scope, key), table.c.eligible_at.is_(None)).values(eligible_at=at)
+            )
+
+    database.run(work)
+
+
+def add_successors(database: Database, scope: Scope, run_id: str, matched: Iterable[Successor], at: datetime) -> None:
+    """Record accounts that live on under a new authorization; a pair that is known stays as it is."""
+    rows = [
+        {
+            "merchant": scope.merchant,
+            "mode": scope.mode,
+            "run_id": run_id,
+            "matched_at": at,
+            **{name: getattr(successor, name) for name in Successor.__slots__},
+        }
+        for successor in matched
+    ]
+    if rows:
+        database.run(
+            lambda connection: connection.execute(database.insert(successors_table).on_conflict_do_nothing(), rows)
+        )
+
+
+def successors(database: Database, scope: Scope) -> list[Successor]:
+    """Every successor of a merchant's accounts, in the order in which they were matched."""
+    return _successors(
+        database, and_(successors_table.c.merchant == scope.merchant, successors_table.c.mode == scope.mode)
+    )
+
+
+def successors_of_run(database: Database, scope: Scope, run_id: str) -> list[Successor]:
+    """The successors that one run matched."""
+    chosen = (successors_table.c.merchant == scope.merchant, successors_table.c.mode == scope.mode)
+    return _successors(database, and_(*chosen, successors_table.c.run_id == run_id))
+
+
+def _successors(database: Database, chosen: Any) -> list[Successor]:
+    columns = [successors_table.c[name] for name in Successor.__slots__]
+    order = (
+        successors_table.c.matched_at,
+        successors_table.c.old_account_id,
+        successors_table.c.new_account_id,
+    )
+    with database.read() as connection:
+        return [
+            Successor(**row) for row in connection.execute(select(*columns).where(chosen).order_by(*order)).mappings()
+        ]
+
+
+def _breakages(database: Database, *chosen: Any) -> list[Breakage]:
+    order = (table.c.authorization_id, table.c.kind, table.c.number)
+    with database.read() as connection:
+        return [_breakage(row) for row in connection.execute(select(table).where(*chosen).order_by(*order))]
+
+
+def _breakage(row: Row[Any]) -> Breakage:
+    key = BreakageKey(row.authorization_id, row.kind, row.number)
+    return Breakage(key=key, **{name: row._mapping[name] for name in Breakage.__slots__ if name != "key"})
+
+
+def _in(scope: Scope) -> Any:
+    return and_(table.c.merchant == scope.merchant, table.c.mode == scope.mode)
+
+
+def _is(scope: Scope, key: BreakageKey) -> Any:
+    return and_(_in(scope), *(table.c[name] == value for name, value in _key_values(key).items()))
+
+
+def _key_values(key: BreakageKey) -> dict[str, Any]:
+    return {"authorization_id": key.authorization_id, "kind": str(key.kind), "number": key.number}

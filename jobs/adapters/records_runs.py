@@ -1,0 +1,335 @@
+"""Runs, the merchants each one covered, their snapshots, and which mode a merchant's records belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select, update
+
+from jobs.adapters.database import Database
+from jobs.adapters.tables import merchants, run_merchants, runs, snapshots
+from reconcile.errors import DatabaseError, ModeMismatch
+from reconcile.model import Scope
+
+RUNNING = "running"
+COMPLETE = "complete"
+STOPPED = "stopped"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class RunMerchant:
+    """What one run did for one merchant; `complete` means that its pull was complete and its report reached."""
+
+    run_id: str
+    merchant: str
+    mode: str
+    snapshot_id: str | None
+    complete: bool
+    held: bool
+    why: str | None
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as recorded; `state` is running, complete, stopped or interrupted, times are aware UTC."""
+
+    run_id: str
+    command: str
+    business_date: date
+    state: str
+    stage: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    exit_code: int | None
+    why: str | None
+    settings_hash: str
+    settings: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    report_directory: str | None
+    resumed_from: str | None
+    held: bool
+    merchants: tuple[RunMerchant, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """Where a complete snapshot lies (`path` is relative to the snapshot directory) and what it holds."""
+
+    snapshot_id: str
+    run_id: str
+    merchant: str
+    mode: str
+    taken_at: datetime
+    completed_at: datetime
+    business_date: date
+    accounts: int
+    ledger_rows: int
+    path: str
+    sha256: str
+    bytes: int
+
+
+def stamp_merchant(database: Database, merchant: str, mode: str, stripe_account: str | None, at: datetime) -> None:
+    """Record which mode and Stripe account a merchant's records belong to; the first stamp stands.
+
+    Raises:
+        ModeMismatch: the records are of the other mode, or of another Stripe account.
+    """
+
+    def work(connection: Connection) -> None:
+        row = connection.execute(select(merchants).where(merchants.c.merchant == merchant)).one_or_none()
+        if row is None:
+            values = {
+                "merchant": merchant,
+                "mode": mode,
+                "stripe_account": stripe_account,
+                "first_seen_at": at,
+            }
+            connection.execute(database.insert(merchants).values(values).on_conflict_do_nothing())
+            row = connection.execute(select(merchants).where(merchants.c.merchant == merchant)).one()
+        if row.mode != mode:
+            raise ModeMismatch(
+                f"merchant {merchant}: the records in {database.shown} are of mode {row.mode}, the key is {mode}: "
+                "use the other key, or another name or database for this mode"
+            )
+        if row.stripe_account != stripe_account:
+            raise ModeMismatch(
+                f"merchant {merchant}: the records in {database.shown} belong to stripe_account {row.stripe_account}, the settings "
+                f"name {stripe_account}: correct the settings, or use another merchant name"
+            )
+
+    database.run(work)
+
+
+def recorded_mode(database: Database, merchant: str) -> str | None:
+    """The mode that a merchant's records belong to, None before its first run."""
+    with database.read() as connection:
+        mode: str | None = connection.execute(select(merchants.c.mode).where(merchants.c.merchant == merchant)).scalar()
+    return mode
+
+
+def start_run(
+    database: Database,
+    run_id: str,
+    command: str,
+    business_date: date,
+    started_at: datetime,
+    *,
+    settings_hash: str,
+    settings: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
+    report_directory: str | None = None,
+    resumed_from: str | None = None,
+) -> None:
+    """Record that a run began, before it does anything; a run that is taken up again under its id runs once more."""
+    values = {
+        "run_id": run_id,
+        "command": command,
+        "business_date": business_date,
+        "state": RUNNING,
+        "stage": None,
+        "started_at": started_at,
+        "settings_hash": settings_hash,
+        "settings": dict(settings),
+        "arguments": dict(arguments or {}),
+        "report_directory": report_directory,
+        "resumed_from": resumed_from,
+        "held": False,
+    }
+
+    def work(connection: Connection) -> None:
+        known = connection.execute(select(runs.c.state).where(runs.c.run_id == run_id)).scalar()
+        if known is None:
+            connection.execute(runs.insert().values(values))
+        elif known == COMPLETE:
+            raise DatabaseError(
+                f"run {run_id} is complete and cannot start again: use `relink retry {run_id}`, or start a new run"
+            )
+        else:
+            again = {"state": RUNNING, "finished_at": None, "exit_code": None, "why": None}
+            connection.execute(update(runs).where(runs.c.run_id == run_id).values(again))
+
+    database.run(work)
+
+
+def set_stage(database: Database, run_id: str, stage: str) -> None:
+    """Record how far a run has come."""
+    _update_run(database, run_id, {"stage": stage})
+
+
+def finish_run(
+    database: Database,
+    run_id: str,
+    state: str,
+    finished_at: datetime,
+    exit_code: int,
+    *,
+    why: str | None = None,
+    held: bool = False,
+    report_directory: str | None = None,
+) -> None:
+    """Record how a run ended; `why` says what stopped it, `held` that a brake held something back."""
+    values: dict[str, Any] = {
+        "state": state,
+        "finished_at": finished_at,
+        "exit_code": exit_code,
+        "why": why,
+        "held": held,
+    }
+    if report_directory is not None:
+        values["report_directory"] = report_directory
+    _update_run(database, run_id, values)
+
+
+def record_run_merchant(
+    database: Database,
+    run_id: str,
+    scope: Scope,
+    *,
+    snapshot_id: str | None,
+    complete: bool,
+    held: bool = False,
+    why: str | None = None,
+    counts: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what a run did for a merchant; a later call replaces the earlier one."""
+    values = {
+        "snapshot_id": snapshot_id,
+        "complete": complete,
+        "held": held,
+        "why": why,
+        "counts": dict(counts or {}),
+    }
+    key = {"run_id": run_id, "merchant": scope.merchant, "mode": scope.mode}
+    statement = (
+        database.insert(run_merchants)
+        .values({**key, **values})
+        .on_conflict_do_update(index_elements=list(key), set_=values)
+    )
+    database.run(lambda connection: connection.execute(statement))
+
+
+def run(database: Database, run_id: str) -> StoredRun | None:
+    """One run with its merchants, None if there is none of this id."""
+    return next(iter(_runs(database, select(runs).where(runs.c.run_id == run_id))), None)
+
+
+def list_runs(database: Database, limit: int = 50) -> list[StoredRun]:
+    """The newest runs, newest first."""
+    return _runs(database, select(runs).order_by(runs.c.started_at.desc(), runs.c.run_id.desc()).limit(limit))
+
+
+def unfinished_runs(database: Database) -> list[StoredRun]:
+    """Runs that did not reach an end, oldest first: under the lock, one that is `running` and not this one is dead."""
+    statement = select(runs).where(runs.c.state.in_((RUNNING, INTERRUPTED)))
+    return _runs(database, statement.order_by(runs.c.started_at, runs.c.run_id))
+
+
+def complete_run_on(database: Database, business_date: date, command: str = "run") -> StoredRun | None:
+    """The newest complete run of a command for a business date."""
+    statement = (
+        select(runs)
+        .where(runs.c.business_date == business_date, runs.c.command == command, runs.c.state == COMPLETE)
+        .order_by(runs.c.started_at.desc())
+        .limit(1)
+    )
+    return next(iter(_runs(database, statement)), None)
+
+
+def last_complete_run(
+    database: Database,
+    scope: Scope,
+    before: datetime | None = None,
+    not_held: bool = False,
+    on_or_before: date | None = None,
+) -> StoredRun | None:
+    """The newest run whose pull was complete for this merchant and that reached its report.
+
+    Args:
+        before: only runs that started earlier.
+        not_held: only runs in which no brake held this merchant's requests.
+        on_or_before: only runs of this business date or an earlier one.
+    """
+    statement = (
+        select(runs)
+        .join(run_merchants, run_merchants.c.run_id == runs.c.run_id)
+        .where(
+            run_merchants.c.merchant == scope.merchant,
+            run_merchants.c.mode == scope.mode,
+            run_merchants.c.complete,
+            run_merchants.c.snapshot_id.is_not(None),
+            runs.c.state == COMPLETE,
+        )
+        .order_by(runs.c.started_at.desc(), runs.c.run_id.desc())
+        .limit(1)
+    )
+    if before is not None:
+        statement = statement.where(runs.c.started_at < before)
+    if not_held:
+        statement = statement.where(~run_merchants.c.held)
+    if on_or_before is not None:
+        statement = statement.where(runs.c.business_date <= on_or_before)
+    return next(iter(_runs(database, statement)), None)
+
+
+def record_snapshot(database: Database, record: SnapshotRecord) -> None:
+    """Record a stored snapshot; the same run's second snapshot replaces its first."""
+    values = {name: getattr(record, name) for name in SnapshotRecord.__slots__}
+    rest = {name: value for name, value in values.items() if name != "snapshot_id"}
+    statement = (
+        database.insert(snapshots).values(values).on_conflict_do_update(index_elements=["snapshot_id"], set_=rest)
+    )
+    database.run(lambda connection: connection.execute(statement))
+
+
+def snapshot(database: Database, snapshot_id: str) -> SnapshotRecord | None:
+    """One snapshot's record."""
+    return next(iter(_snapshots(database, select(snapshots).where(snapshots.c.snapshot_id == snapshot_id))), None)
+
+
+def last_snapshot(database: Database, scope: Scope, before: datetime | None = None) -> SnapshotRecord | None:
+    """The newest complete snapshot of a merchant, or the newest one completed before a moment."""
+    statement = _of(scope).order_by(snapshots.c.completed_at.desc()).limit(1)
+    if before is not None:
+        statement = statement.where(snapshots.c.completed_at < before)
+    return next(iter(_snapshots(database, statement)), None)
+
+
+def snapshots_between(database: Database, scope: Scope, first: date, last: date) -> list[SnapshotRecord]:
+    """A merchant's snapshots of the business dates from `first` to `last`, oldest first."""
+    statement = _of(scope).where(snapshots.c.business_date.between(first, last))
+    return _snapshots(database, statement.order_by(snapshots.c.business_date, snapshots.c.completed_at))
+
+
+def _of(scope: Scope) -> Select[Any]:
+    return select(snapshots).where(snapshots.c.merchant == scope.merchant, snapshots.c.mode == scope.mode)
+
+
+def _snapshots(database: Database, statement: Select[Any]) -> list[SnapshotRecord]:
+    with database.read() as connection:
+        return [SnapshotRecord(**row) for row in connection.execute(statement).mappings()]
+
+
+def _update_run(database: Database, run_id: str, values: Mapping[str, Any]) -> None:
+    def work(connection: Connection) -> None:
+        changed = connection.execute(update(runs).where(runs.c.run_id == run_id).values(values)).rowcount
+        if changed != 1:
+            raise DatabaseError(f"run {run_id} is not in {database.shown}: check the run id with `relink runs list`")
+
+    database.run(work)
+
+
+def _runs(database: Database, statement: Select[Any]) -> list[StoredRun]:
+    with database.read() as connection:
+        found: list[Row[Any]] = list(connection.execute(statement))
+        ids = [row.run_id for row in found]
+        covered: dict[str, list[RunMerchant]] = {run_id: [] for run_id in ids}
+        chosen = select(run_merchants).where(run_merchants.c.run_id.in_(ids))
+        for row in connection.execute(chosen.order_by(run_merchants.c.merchant, run_merchants.c.mode)) if ids else ():
+            covered[row.run_id].append(RunMerchant(**row._mapping))
+    return [StoredRun(**row._mapping, merchants=tuple(covered[row.run_id])) for row in found]
