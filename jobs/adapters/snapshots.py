@@ -1,0 +1,282 @@
+"""Complete snapshots: one compressed Parquet file for each merchant and run, written whole or not at all.
+
+A file holds the accounts and the ledger of that night side by side: the accounts in the order in which Stripe listed them, then the ledger
+rows that Stripe does not have. Its metadata says when and under which settings it was taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from reconcile.errors import OutsideError
+from reconcile.model import Scope
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_METADATA_KEY = b"relink_snapshot"
+_LEDGER_PREFIX = "ledger__"
+_LEDGER_ORDER = "ledger__row"
+_TEMPORARY_SUFFIX = ".tmp"
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """A written snapshot; `path` is relative to the store's directory."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class SnapshotMetadata(NamedTuple):
+    """What a snapshot file says of itself; times are aware UTC, `settings` hold no secret."""
+
+    snapshot_id: str
+    merchant: str
+    mode: str
+    run_id: str
+    taken_at: datetime
+    completed_at: datetime
+    settings: Mapping[str, Any]
+    schema_version: int
+    libraries: Mapping[str, str]
+
+
+class Snapshot(NamedTuple):
+    """A snapshot as read: frames in the `frames.ACCOUNTS` and `frames.LEDGER` contracts, in the order in which they were written."""
+
+    accounts: pd.DataFrame
+    ledger: pd.DataFrame
+    metadata: SnapshotMetadata
+
+
+class SnapshotStore:
+    """The directory that holds the snapshots, as `merchant=<name>/<run_id>.parquet`; files are 0600, directories 0700."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(
+        self,
+        scope: Scope,
+        run_id: str,
+        accounts: pd.DataFrame,
+        ledger: pd.DataFrame,
+        *,
+        snapshot_id: str,
+        taken_at: datetime,
+        completed_at: datetime,
+        settings: Mapping[str, Any],
+    ) -> StoredSnapshot:
+        """Store a complete snapshot durably; the same run's earlier one is replaced.
+
+        Raises:
+            OutsideError: the disk refused; nothing is left of the attempt.
+            ValueError: a frame breaks its contract or repeats an account id.
+        """
+        relative = _confined(f"merchant={_plain(scope.merchant)}/{_plain(run_id)}.parquet")
+        metadata = SnapshotMetadata(
+            snapshot_id,
+            scope.merchant,
+            scope.mode,
+            run_id,
+            taken_at,
+            completed_at,
+            settings,
+            SCHEMA_VERSION,
+            _libraries(),
+        )
+        table = _join(accounts, ledger).replace_schema_metadata({_METADATA_KEY: _to_json(metadata)})
+        final = self._directory / relative
+        try:
+            _make_private_directories(final.parent)
+            _remove_leftovers(final.parent)
+            with _temporary_beside(final) as temporary:
+                _write_parquet(table, temporary)
+                stored = StoredSnapshot(str(relative), _sha256(temporary), temporary.stat().st_size)
+                os.replace(temporary, final)
+            _sync(final.parent)
+        except OSError as error:
+            raise OutsideError(
+                f"snapshot {final} cannot be written ({error.strerror or error}): free some space or make its directory writable, then run again"
+            ) from None
+        return stored
+
+    def read(self, path: str, sha256: str) -> Snapshot:
+        """Read a snapshot back, equal in every value and type to what was written.
+
+        Raises:
+            OutsideError: the file is missing, is not the one that was written, or cannot be read.
+        """
+        final = self._directory / _confined(path)
+        try:
+            found = _sha256(final)
+        except OSError as error:
+            raise OutsideError(
+                f"snapshot {final} cannot be read ({error.strerror or error}): restore it from a backup"
+            ) from None
+        if found != sha256:
+            raise OutsideError(
+                f"snapshot {final} is damaged: it is not the file that was written; restore it from a backup"
+            )
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        try:
+            table = parquet.read_table(final, partitioning=None)
+            metadata = _from_json((table.schema.metadata or {})[_METADATA_KEY])
+            accounts, ledger = _split(table)
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            raise OutsideError(
+                f"snapshot {final} is damaged ({type(error).__name__}): restore it from a backup"
+            ) from None
+        return Snapshot(accounts, ledger, metadata)
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files that a killed run left; only ever call it under the lock."""
+        for directory in self._directory.glob("merchant=*"):
+            _remove_leftovers(directory)
+
+
+def _join(accounts: pd.DataFrame, ledger: pd.DataFrame) -> pa.Table:
+    """The outer join by account id; the ledger's order is kept in a column of its own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from reconcile.frames import ACCOUNTS, LEDGER, check
+
+    left = pa.Table.from_pandas(
+        check(accounts, ACCOUNTS, "accounts"), schema=pa.schema(list(ACCOUNTS.items())), preserve_index=False
+    )
+    right = pa.Table.from_pandas(
+        check(ledger, LEDGER, "ledger"), schema=pa.schema(list(LEDGER.items())), preserve_index=False
+    )
+    for name, table in (("accounts", left), ("ledger", right)):
+        identifiers = table["account_id"]
+        if identifiers.null_count or pc.count_distinct(identifiers).as_py() != table.num_rows:
+            raise ValueError(f"{name}: account ids are missing or repeat, so they cannot be joined")
+    row_in_ledger = pc.index_in(left["account_id"], value_set=right["account_id"])
+    only_in_ledger = pc.indices_nonzero(pc.is_null(pc.index_in(right["account_id"], value_set=left["account_id"])))
+    rows = pa.chunked_array([*row_in_ledger.chunks, only_in_ledger.cast(pa.int32())], pa.int32())
+    extra = len(only_in_ledger)
+    columns: dict[str, Any] = {}
+    for name, kind in ACCOUNTS.items():
+        rest = right["account_id"].take(only_in_ledger).chunks if name == "account_id" else [pa.nulls(extra, kind)]
+        columns[name] = pa.chunked_array([*left[name].chunks, *rest], kind)
+    for name in LEDGER:
+        if name != "account_id":
+            columns[_LEDGER_PREFIX + name] = right[name].take(rows)
+    columns[_LEDGER_ORDER] = rows
+    columns["in_stripe"] = pa.array([True] * left.num_rows + [False] * extra, pa.bool_())
+    columns["in_ledger"] = pc.is_valid(rows)
+    return pa.table(columns)
+
+
+def _split(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    from reconcile.frames import ACCOUNTS, LEDGER, from_columns
+
+    stripe = table.filter(table["in_stripe"])
+    in_ledger = table.filter(table["in_ledger"]).sort_by(_LEDGER_ORDER)
+    accounts = from_columns({name: stripe[name] for name in ACCOUNTS}, ACCOUNTS)
+    columns = {name: in_ledger[name if name == "account_id" else _LEDGER_PREFIX + name] for name in LEDGER}
+    return accounts, from_columns(columns, LEDGER)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    with path.open("wb") as file:
+        parquet.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _to_json(metadata: SnapshotMetadata) -> bytes:
+    values = metadata._asdict()
+    for name in ("taken_at", "completed_at"):
+        if values[name].tzinfo is None:
+            raise ValueError(f"{name} is naive: every stored time is aware")
+        values[name] = values[name].astimezone(UTC).isoformat()
+    return json.dumps(values, sort_keys=True).encode()
+
+
+def _from_json(stored: bytes) -> SnapshotMetadata:
+    values = json.loads(stored)
+    for name in ("taken_at", "completed_at"):
+        values[name] = datetime.fromisoformat(values[name])
+    return SnapshotMetadata(**values)
+
+
+def _libraries() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("pandas", "pyarrow", "stripe")}
+
+
+def _plain(name: str) -> str:
+    if not name or name.startswith(".") or any(character in name for character in "/\\\x00") or not name.isprintable():
+        raise OutsideError(f"{name!r} cannot be part of a file name: rename the merchant in the settings")
+    return name
+
+
+def _confined(path: str) -> PurePosixPath:
+    relative = PurePosixPath(path)
+    if len(relative.parts) != 2 or relative.is_absolute() or ".." in relative.parts or "\x00" in path:
+        raise OutsideError(
+            f"snapshot path {path!r} leads out of the snapshot directory: the records were tampered with"
+        )
+    return relative
+
+
+def _make_private_directories(directory: Path) -> None:
+    missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+        _sync(parent.parent)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for leftover in directory.glob(f".*{_TEMPORARY_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _temporary_beside(final: Path) -> Iterator[Path]:
+    """A private empty file in the same directory, removed unless it was renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=_TEMPORARY_SUFFIX, dir=final.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    # A rename survives a power loss only once its directory is on disk.
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
