@@ -36,8 +36,8 @@ def _field(name: str, value: object) -> Iterator[tuple[str, str]]:
         yield from _fields(value, name)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
+            if item is None:
+                raise TypeError(f"{name}[{index}] is None; a list holds values only")
             yield from _field(f"{name}[{index}]", item)
     else:
-        raise TypeError(
-            f"{name} is a {type(value).__name__}; a request holds text, whole numbers, lists and mappings"
-        )
+        raise TypeError(f"{name} is a {type(value).__name__}; a request holds text, whole numbers, lists and mappings")

@@ -113,13 +113,9 @@ def over_all_attempts(failures: Sequence[CallFailure]) -> CallFailure:
 def error_of_read(failure: CallFailure) -> OutsideError:
     """Return the error that a failed read ends in."""
     if failure.http_status == 401:
-        return KeyRefused(
-            f"{failure}. Stripe does not know the API key, or it was revoked: set a current one."
-        )
+        return KeyRefused(f"{failure}. Stripe does not know the API key, or it was revoked: set a current one.")
     if failure.http_status == 403:
-        return KeyRefused(
-            f"{failure}. The API key may not do this: give it the permission, or use another key."
-        )
+        return KeyRefused(f"{failure}. The API key may not do this: give it the permission, or use another key.")
     if failure.fault == "unparsable":
         return MalformedAnswer(failure)
     if failure.fault in ("rejected", "idempotency_mismatch"):
@@ -129,9 +125,7 @@ def error_of_read(failure: CallFailure) -> OutsideError:
 
 def endless_list(call: str) -> MalformedAnswer:
     """Return the error for a list that says there is more and brings nothing new."""
-    return MalformedAnswer(
-        CallFailure("unparsable", call, message="a page promised more and brought nothing new")
-    )
+    return MalformedAnswer(CallFailure("unparsable", call, message="a page promised more and brought nothing new"))
 
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:

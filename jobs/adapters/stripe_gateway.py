@@ -114,16 +114,13 @@ class StripeGateway:
         sleep: Callable[[float], None] = time.sleep,
         random_share: Callable[[], float] = random.random,
     ) -> None:
-        stripe.enable_telemetry = (
-            False  # else the package writes below the home directory and fails without one
-        )
+        stripe.enable_telemetry = False  # else the package writes below the home directory and fails without one
         self.meter = CallMeter()
         self._api_base = api_base.rstrip("/")
         self._api_version = api_version
         self._limiter = limiter
         self._max_attempts = max_attempts
         self._max_elapsed_seconds = max_elapsed_seconds
-        self._read_timeout_seconds = read_timeout_seconds
         self._clock = clock
         self._sleep = sleep
         self._random_share = random_share
@@ -132,6 +129,7 @@ class StripeGateway:
             certificates=stripe.ca_bundle_path,
             connect_timeout_seconds=connect_timeout_seconds,
             read_timeout_seconds=read_timeout_seconds,
+            clock=clock,
         )
         self._client = stripe.StripeClient(
             api_key,
@@ -175,9 +173,7 @@ class StripeGateway:
         """Return an account, or None where Stripe has no such account."""
         return self._retrieve(_ACCOUNTS, account_id, purpose, read_account)
 
-    def retrieve_authorization(
-        self, authorization_id: str, purpose: str = "explain"
-    ) -> AuthorizationRecord | None:
+    def retrieve_authorization(self, authorization_id: str, purpose: str = "explain") -> AuthorizationRecord | None:
         """Return an authorization, or None where Stripe has no such authorization."""
         return self._retrieve(_AUTHORIZATIONS, authorization_id, purpose, read_authorization)
 
@@ -190,9 +186,7 @@ class StripeGateway:
         accounts = {account.account_id: account for account in session.accounts}
         while has_more:
             # The embedded list has the newest first, as every list has, so its last id is the cursor.
-            page = self.list_accounts_page(
-                next(reversed(accounts), None), purpose=purpose, session=session_id
-            )
+            page = self.list_accounts_page(next(reversed(accounts), None), purpose=purpose, session=session_id)
             fresh = {account.account_id: account for account in page.records}
             has_more = page.has_more
             if has_more and fresh.keys() <= accounts.keys():
@@ -212,9 +206,7 @@ class StripeGateway:
         Raises ValueError for more than 20 types, Stripe's limit.
         """
         if not 0 < len(types) <= _MOST_EVENT_TYPES:
-            raise ValueError(
-                f"{len(types)} event types asked for at once; Stripe takes 1 to {_MOST_EVENT_TYPES}"
-            )
+            raise ValueError(f"{len(types)} event types asked for at once; Stripe takes 1 to {_MOST_EVENT_TYPES}")
         created = {"gte": int(created_gte.timestamp())}
         if created_lte is not None:
             created["lte"] = int(created_lte.timestamp())
@@ -292,9 +284,7 @@ class StripeGateway:
             return False
         raise error_of_read(outcome)
 
-    def _retrieve(
-        self, endpoint: str, object_id: str, purpose: str, read: Callable[[bytes], _Value]
-    ) -> _Value | None:
+    def _retrieve(self, endpoint: str, object_id: str, purpose: str, read: Callable[[bytes], _Value]) -> _Value | None:
         # An id of dots alone would climb out of its place in the path; Stripe has no such id.
         if not object_id.strip(". "):
             return None
@@ -338,9 +328,7 @@ class StripeGateway:
         # Outcomes are values here, not exceptions, so that none is chained to another's context. What is no outcome,
         # such as an interrupt or a bug, passes through at once.
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(
-                lambda outcome: isinstance(outcome, Refusal) and outcome.retryable
-            ),
+            retry=tenacity.retry_if_result(lambda outcome: isinstance(outcome, Refusal) and outcome.retryable),
             wait=self._wait_seconds,
             stop=stop,
             sleep=self._sleep,
@@ -389,9 +377,7 @@ class StripeGateway:
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
         """Wait a random share of a doubling span, so that callers spread out; after `Retry-After` what it asks for."""
         refusal = state.outcome.result() if state.outcome else None
-        span_seconds: float = min(
-            _LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
-        )
+        span_seconds: float = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1))
         if isinstance(refusal, Refusal) and refusal.retry_after_seconds is not None:
             return refusal.retry_after_seconds + self._random_share() * _FIRST_WAIT_SECONDS
         return self._random_share() * span_seconds

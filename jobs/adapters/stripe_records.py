@@ -214,9 +214,7 @@ def _event_record(found: Event) -> EventRecord:
         authorization_id=authorization,
         holder_type=holder_type,
         account_holder_id=holder_id,
-        request_idempotency_key=found.request.idempotency_key
-        if isinstance(found.request, EventRequest)
-        else None,
+        request_idempotency_key=found.request.idempotency_key if isinstance(found.request, EventRequest) else None,
         livemode=found.livemode,
     )
 

@@ -131,9 +131,7 @@ class StripeTransport:
             session.close()
         self._own = threading.local()
 
-    def _send(
-        self, method: str, url: str, headers: Mapping[str, str], current: Exchange
-    ) -> Reply | Breakdown:
+    def _send(self, method: str, url: str, headers: Mapping[str, str], current: Exchange) -> Reply | Breakdown:
         deadline = self._clock() + current.timeout_seconds
         try:
             response = self._session().request(
@@ -185,7 +183,6 @@ class StripeTransport:
         if session is None:
             session = requests.Session()
             session.trust_env = False  # no proxy, and no ~/.netrc, which would take the place of the API key
-            session.max_redirects = 0
             session.headers.clear()
             adapter = requests.adapters.HTTPAdapter(max_retries=0)
             session.mount("https://", adapter)

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +27,10 @@ class Sent:
 
 @dataclass
 class Scripted:
-    """One answer; `cut` closes the connection after half of the body, `reset` before any byte of an answer."""
+    """One answer; `cut` closes the connection after half of the body, `reset` before any byte of an answer.
+
+    `hang` answers nothing until the stub is closed.
+    """
 
     status: int = 200
     body: bytes = b"{}"
@@ -35,6 +38,7 @@ class Scripted:
     cut: bool = False
     reset: bool = False
     chunked: bool = False
+    hang: bool = False
 
 
 def answer(payload: Any, status: int = 200, **headers: str) -> Scripted:
@@ -50,12 +54,14 @@ def refusal(status: int, type_: str = "invalid_request_error", code: str | None 
 
 
 class StubStripe:
-    """Answers requests in the order of `script`, then 599."""
+    """Answers requests in the order of `script`, then by `respond`, which unless set gives 599."""
 
     def __init__(self) -> None:
         self.script: list[Scripted] = []
         self.sent: list[Sent] = []
         self.connections = 0
+        self.respond: Callable[[Sent], Scripted] = lambda _: Scripted(599)
+        self.closing = threading.Event()
         self._lock = threading.Lock()
         stub = self
 
@@ -76,8 +82,12 @@ class StubStripe:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
                 with stub._lock:
-                    stub.sent.append(Sent(self.command, self.path, dict(self.headers.items()), body))
-                    reply = stub.script.pop(0) if stub.script else Scripted(599)
+                    sent = Sent(self.command, self.path, dict(self.headers.items()), body)
+                    stub.sent.append(sent)
+                    reply = stub.script.pop(0) if stub.script else stub.respond(sent)
+                if reply.hang:
+                    stub.closing.wait()
+                    reply.reset = True
                 if reply.reset:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.close_connection = True
@@ -97,7 +107,7 @@ class StubStripe:
                 if reply.cut:
                     self.close_connection = True
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_: Any) -> None:
                 """Stay quiet."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -107,6 +117,7 @@ class StubStripe:
         self._thread.start()
 
     def close(self) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

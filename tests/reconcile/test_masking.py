@@ -1,0 +1,112 @@
+"""What is masked, in which disguises, and what must stay readable."""
+
+from __future__ import annotations
+
+import base64
+from time import perf_counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconcile.masking import looks_sensitive, mask
+
+SECRETS = [
+    "fcsess_client_secret_AbC123xyz",
+    "seti_1ABC_secret_2DEF3GHI",
+    "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
+    "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    "rk_live_51Habcdef",
+    "rk_test_51Habcdef",
+    "whsec_a1B2c3D4e5",
+    "jane.doe+bank@example.co.uk",
+    "jürgen@bücher.example",
+    "jane%40example.com",
+    "https://connect.stripe.com/relink/abc?token=1",
+    "https%3A%2F%2Fconnect.stripe.com%2Frelink%2Fabc",
+    "connect.stripe.com/relink/abc",
+    "HTTPS://EXAMPLE.COM/x",
+    "postgresql+psycopg://user:pw@db.internal/relink",
+    "http://user:pw@127.0.0.1:5000/",
+    "http://127.0.0.1:5000/link/abcdef",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "before {} after", "value='{}',", '{{"key": "{}"}}', "({})", "key={}"])
+def test_each_kind_is_masked_wherever_it_stands(secret: str, around: str) -> None:
+    """Nothing of it that could be used remains, and what stands around it does."""
+    text = around.format(secret)
+    masked = mask(text)
+    assert secret not in masked
+    assert "abc" not in masked.lower()
+    assert "jane" not in masked
+    assert "pw" not in masked
+    assert masked.startswith(around.split("{}", maxsplit=1)[0].replace("{{", "{")[:3])
+    assert looks_sensitive(text)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_base64_hides_nothing(secret: str) -> None:
+    """In either alphabet, padded or not."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        if not secret.isascii():
+            continue
+        token = encode(secret.encode()).decode()
+        for written in (token, token.rstrip("=")):
+            assert written not in mask(f"x {written} y")
+
+
+def test_an_authorization_header_is_masked() -> None:
+    assert mask("Authorization: Bearer abc123DEF456") == "Authorization: Bearer [secret]"
+    assert mask("Authorization: Basic cms6cGFzcw==").startswith("Authorization: Basic [secret]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fca_1NxYz9 of fcauth_8Abc for cus_Q12345, session fcsess_1Abc, request req_9zZ",
+        "relink.allow_secret_key must be true for sk_live keys; set merchants.0.allow_secret_key",
+        "GET /v1/financial_connections/accounts/:id: rejected, HTTP 404, resource_missing",
+        "connecting to http://127.0.0.1:12111",
+        "connecting to https://api.stripe.com",
+        "database sqlite:///var/relink.db",
+        "risk_level task_id desk_number_123456",
+        "20261123T033000Z-a1b2 4f9a0c11e2d3b4a5968778695a4b3c2d1e0f00112233445566778899aabbccdd",
+        "a = b & c @ d; 5 @ 3.50",
+        "",
+    ],
+)
+def test_what_people_need_to_read_stays(text: str) -> None:
+    """Ids, paths, digests and where the job connects to are no secrets."""
+    assert mask(text) == text
+
+
+@pytest.mark.parametrize("reference", ["INV-2026-0042", "Acme, branch 7", "cus_1/main", "7"])
+def test_an_ordinary_reference_is_not_sensitive(reference: str) -> None:
+    assert not looks_sensitive(reference)
+
+
+@pytest.mark.parametrize("reference", ["https://api.stripe.com", "http://localhost", "ftp://x"])
+def test_any_link_is_sensitive_as_a_reference(reference: str) -> None:
+    assert looks_sensitive(reference)
+
+
+@given(st.text())
+def test_masking_twice_changes_nothing_more(text: str) -> None:
+    assert mask(mask(text)) == mask(text)
+
+
+@given(st.text(alphabet=st.characters(codec="ascii"), max_size=40), st.text(max_size=40))
+def test_a_key_is_masked_in_any_surroundings(before: str, after: str) -> None:
+    """Whatever stands around it, unless it makes the key part of a longer word."""
+    assert "sk_live_4eC39HqLyjWDarj" not in mask(f"{before} sk_live_4eC39HqLyjWDarj {after}")
+
+
+@pytest.mark.parametrize("unit", ["a", "@", "a@", "a_secret_", "sk_", "http://", "%40.", "a.b@", "Bearer ", "A1+/"])
+def test_no_text_makes_it_slow(unit: str) -> None:
+    """A hostile message of 200 kB costs a fraction of a second, not minutes."""
+    text = unit * (200_000 // len(unit))
+    started = perf_counter()
+    mask(text)
+    assert perf_counter() - started < 5
