@@ -22,6 +22,12 @@ TEST_INSTITUTIONS: tuple[tuple[str, str, bool, str, float], ...] = (
     ("Down (Error)", "down", False, "degraded", 0.002),
     ("Invalid Payment Accounts", "unpayable", False, "active", 0.004),
 )
+OTHER_NAMES = {  # as Stripe's relink guide calls them
+    "Inactive accounts": "Inactive Accounts",
+    "Reauthentication Required Immediately": "Immediately Requires Reauthentication",
+    "Reauthentication Required Eventually": "Eventually Requires Reauthentication",
+    "Tokenized Account Number": "Tokenized Account Numbers",
+}
 INVENTED_BANKS: tuple[tuple[str, str, bool, str, float], ...] = (
     ("Alderbrook Mutual", "ordinary", False, "active", 0.16),
     ("Bramblefield Bank", "oauth", True, "active", 0.14),

@@ -239,9 +239,13 @@ def render_account(world: World, account: Account, shown: Rendering) -> Json:
 
 def _account(world: World, account_id: str) -> Account:
     account = world.accounts.get(account_id)
-    if account is None:
-        raise missing("account", account_id, "account")
-    return account
+    if account is not None:
+        return account
+    failure = missing("account", account_id, "account")
+    if account_id in world.other_mode_ids:
+        mode, other = ("live", "test") if world.livemode else ("test", "live")
+        failure.message += f"; a similar object exists in {other} mode, but a {mode} mode key was used."
+    raise failure
 
 
 def _page(

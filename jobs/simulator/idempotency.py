@@ -68,6 +68,12 @@ class IdempotencyStore:
         with self._lock:
             self._stored.pop(key, None)
 
+    def is_in_flight(self, key: str) -> bool:
+        """Whether a call under this key is being executed."""
+        with self._lock:
+            found = self._stored.get(key)
+            return found is not None and found.reply is None
+
     def forget_all(self) -> None:
         """Prune every key at once, as Stripe may after 24 hours."""
         with self._lock:

@@ -69,7 +69,7 @@ class SimulatorServer:
 
     def start(self) -> SimulatorServer:
         """Serve in a thread."""
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="simulator", daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), name="simulator", daemon=True)
         self._thread.start()
         return self
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.simulator import render
-from jobs.simulator.banks import institution_id, make_institutions
+from jobs.simulator.banks import OTHER_NAMES, institution_id, make_institutions
 from jobs.simulator.behaviour import Behaviour
 from jobs.simulator.clock import SECONDS_PER_DAY, SimulatedClock, epoch_seconds
 from jobs.simulator.draws import Draws, token
@@ -47,8 +47,7 @@ class State:
         self.livemode = livemode
         self.behaviour = behaviour
         self.clock = clock or SimulatedClock(start)
-        self.start = epoch_seconds(start)
-        self.now = min(self.start, self.clock.now_seconds())
+        self.start = self.now = min(epoch_seconds(start), self.clock.now_seconds())
         self.default_api_version = default_api_version
         self.default_rendering = shown
         self.stripe_account = stripe_account
@@ -88,6 +87,7 @@ class State:
 
     def institution(self, name: str) -> Institution:
         """The institution of that name; an unknown name becomes an ordinary bank."""
+        name = OTHER_NAMES.get(name, name)
         if name not in self.institutions:
             self.institutions[name] = Institution(institution_id(name), name)
         return self.institutions[name]
