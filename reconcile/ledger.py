@@ -187,7 +187,7 @@ def _one_of(words: tuple[str, str]) -> Callable[[object], str]:
 
 
 def _truth(value: object) -> bool:
-    if isinstance(value, (bool, int, Decimal)) and value in (0, 1):
+    if (isinstance(value, int) or (isinstance(value, Decimal) and value.is_finite())) and value in (0, 1):
         return bool(value)
     text = _text(value if isinstance(value, str) else None if value is None else str(value))
     if text is None:

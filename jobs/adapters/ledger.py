@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -28,6 +29,9 @@ CONNECT_TIMEOUT_SECONDS = 30
 CSV_LIMIT_BYTES = 256 * 1024 * 1024
 
 _SHOWN_CHARACTERS = 300
+
+# Where PostgreSQL's messages go on to quote the query or rows, cut so that an address in them is no longer recognised as one.
+_QUOTED_INPUT = re.compile(r"\n(?:LINE \d+|QUERY|CONTEXT|DETAIL):")
 
 # The first statements of the reading transaction. PostgreSQL docs: SET TRANSACTION (read-write cannot be set again once a query
 # ran); MySQL reference: START TRANSACTION READ ONLY; Oracle SQL reference: SET TRANSACTION.
@@ -192,7 +196,7 @@ def _guarded(what: str, url: str, call: Callable[[], Result]) -> Result:
             f"the driver that ledger.url asks for is not installed ({_shown(str(error))}); {advice}"
         ) from None
     except Exception as error:  # drivers raise what they like, and the settings allow any driver
-        said = str(getattr(error, "orig", None) or error)
+        said = _QUOTED_INPUT.split(str(getattr(error, "orig", None) or error), maxsplit=1)[0]
         message = f"cannot {what} the ledger at {without_password(url)}: {_shown(scrub(said, url))}"
         raise LedgerError(f"{message}; check ledger.url and ledger.query, and that the database is up") from None
 

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobs.logs import configure_logging, install_excepthook, print_masked_traceback
+
+SECRETS = (
+    "fcsess_client_secret_AbCdEf123456",
+    "rk_live_51CanaryCanaryCanary",
+    "ada.lovelace@example.com",
+    "https://connect.stripe.com/session/abc#token",
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    """Give the process its logging back, levels of other people's loggers included."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    named = {
+        name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
+    }
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, logger in root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger):
+            logger.setLevel(named.get(name, logging.NOTSET))
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+
+
+def logged(format: str = "json", level: str = "info", run_id: str | None = None) -> io.StringIO:  # noqa: A002
+    stream = io.StringIO()
+    configure_logging(format, level, run_id, stream)  # type: ignore[arg-type]
+    root = logging.getLogger()
+    root.handlers[:] = root.handlers[-1:]  # without pytest's own, which raise on a faulty record
+    return stream
+
+
+def entries(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_lines_carry_time_level_logger_message_run_and_extra() -> None:
+    stream = logged(run_id="20260101T000000Z-abcd")
+    logging.getLogger("jobs.pull").warning(
+        "page %d of %d", 3, 7, extra={"accounts": 300, "at": datetime(2026, 1, 1, tzinfo=UTC)}
+    )
+    (entry,) = entries(stream)
+    assert datetime.fromisoformat(entry.pop("ts")).utcoffset().total_seconds() == 0
+    assert entry == {
+        "level": "warning",
+        "logger": "jobs.pull",
+        "message": "page 3 of 7",
+        "run_id": "20260101T000000Z-abcd",
+        "accounts": 300,
+        "at": "2026-01-01T00:00:00Z",
+    }
+
+
+def test_format_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    configure_logging(stream=terminal)
+    logging.getLogger("jobs").info("on a terminal", extra={"pages": 3})
+    configure_logging(stream=pipe)
+    logging.getLogger("jobs").info("in a pipe")
+    assert terminal.getvalue().endswith(" INFO    jobs: on a terminal pages=3\n")
+    assert entries(pipe)[0]["message"] == "in a pipe"
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_secrets_are_masked_wherever_they_are_put(format: str) -> None:  # noqa: A002
+    stream = logged(format)
+    logger = logging.getLogger("jobs")
+    for secret in SECRETS:
+        logger.info("message %s" % secret)  # noqa: UP031
+        logger.info("argument %s and %r", secret, {"nested": [secret]})
+        logger.info(
+            "extra", extra={"note": secret, "nested": {secret: [secret, (secret,)]}, "thing": ValueError(secret)}
+        )
+        try:
+            try:
+                raise KeyError(secret)
+            except KeyError as error:
+                error.add_note(f"note {secret}")
+                raise RuntimeError(f"while at {secret}") from error
+        except RuntimeError:
+            logger.exception("failed")
+    written = stream.getvalue()
+    assert written.count("RuntimeError: while at") == written.count("KeyError: ") == len(SECRETS)
+    for secret in SECRETS:
+        assert secret not in written
+        assert secret.split("_")[-1] not in written
+
+
+@pytest.mark.parametrize(
+    "field", ["client_secret", "password", "api_key", "email", "url", "hosted_url", "access_token"]
+)
+def test_fields_with_a_telling_name_are_hidden_whatever_they_hold(field: str) -> None:
+    stream = logged()
+    logging.getLogger("jobs").info(
+        "x", extra={field: "plain-value", "tokenized_numbers": 2, "deep": {field: "plain-value"}}
+    )
+    assert "plain-value" not in stream.getvalue()
+    assert entries(stream)[0]["tokenized_numbers"] == 2
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85", "\x0b", "\x1b[2J", "\x00"])
+def test_a_record_is_one_line_whatever_is_in_it(format: str, end: str) -> None:  # noqa: A002
+    stream = logged(format)
+    logging.getLogger("jobs").info(
+        "bank%s%s", end, "2026-01-01T00:00:00Z ERROR jobs: forged", extra={"name_of_bank": f"a{end}b"}
+    )
+    written = stream.getvalue()
+    assert written.endswith("\n")
+    assert len(written.splitlines()) == 1
+    assert end not in written.removesuffix("\n")
+
+
+def test_no_line_of_a_traceback_can_pose_as_a_record() -> None:
+    stream = logged("text")
+    try:
+        raise ValueError("bad\n2026-01-01T00:00:00Z ERROR jobs: forged")
+    except ValueError:
+        logging.getLogger("jobs").exception("failed")
+    head, *rest = stream.getvalue().splitlines()
+    assert head.endswith("jobs: failed")
+    assert rest
+    assert all(line.startswith("  | ") for line in rest)
+
+
+def test_values_that_json_does_not_know_are_written_as_text() -> None:
+    stream = logged()
+    recursive: list[Any] = []
+    recursive.append(recursive)
+    logging.getLogger("jobs").info(
+        "x", extra={"share": float("nan"), "things": {3}, "deep": recursive, "broken": "\ud800"}
+    )
+    text = stream.getvalue()
+    assert "NaN" not in text
+    assert json.loads(text)["things"] == [3]
+    assert json.loads(text)["share"] == "nan"
+
+
+def test_a_faulty_record_is_told_without_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = logged()
+    logging.getLogger("jobs").info("%d accounts", SECRETS[0])
+    assert "could not be written (TypeError)" in stream.getvalue()
+    assert SECRETS[0] not in stream.getvalue() + capsys.readouterr().err
+
+
+def test_third_parties_are_quiet_unless_debugging_and_never_tell_bodies_or_rows() -> None:
+    names = ("urllib3.connectionpool", "requests", "alembic.runtime", "stripe", "sqlalchemy.engine.Engine")
+
+    def heard(level: str) -> dict[str, set[str]]:
+        stream = logged(level=level)
+        for name in names:
+            logging.getLogger(name).debug("body")
+            logging.getLogger(name).info("news")
+            logging.getLogger(name).warning("alarm")
+        lines = entries(stream)
+        return {name: {line["message"] for line in lines if line["logger"] == name} for name in names}
+
+    assert all(messages == {"alarm"} for messages in heard("info").values())
+    assert all(messages == set() for messages in heard("error").values())
+    debugging = heard("debug")
+    assert debugging["urllib3.connectionpool"] == {"body", "news", "alarm"}
+    assert debugging["stripe"] == {"news", "alarm"}
+    assert debugging["sqlalchemy.engine.Engine"] == {"alarm"}
+
+
+def test_configuring_again_replaces_the_handler_and_names_the_run() -> None:
+    first, second = logged(), logged(run_id="run-2")
+    logging.getLogger("jobs").info("once")
+    assert first.getvalue() == ""
+    assert [entry["run_id"] for entry in entries(second)] == ["run-2"]
+
+
+def test_warnings_are_logged_and_masked() -> None:
+    stream = logged()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(False)
+        logging.captureWarnings(True)
+        warnings.warn(f"old: {SECRETS[2]}", UserWarning, stacklevel=1)
+    assert "old: " in stream.getvalue()
+    assert SECRETS[2] not in stream.getvalue()
+
+
+def test_a_bug_ends_with_a_masked_traceback_without_local_values_and_exit_1() -> None:
+    program = """
+from jobs.logs import disable_core_dumps, install_excepthook
+install_excepthook(); disable_core_dumps()
+def work(parts):
+    hidden = "local-value"
+    raise RuntimeError("at " + "_".join(parts))
+work(["fcsess", "client", "secret", "AbCdEf123456"])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "RuntimeError: at [secret]" in ended.stderr
+    assert "AbCdEf" not in ended.stderr.replace('"AbCdEf123456"', "")
+    assert "local-value" not in ended.stderr.replace('hidden = "local-value"', "")
+
+
+def test_a_bug_in_a_thread_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    install_excepthook(stream)
+
+    def fail() -> None:
+        raise RuntimeError(SECRETS[1])
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert "RuntimeError: " in stream.getvalue()
+    assert SECRETS[1] not in stream.getvalue() + capsys.readouterr().err
+
+
+def test_a_closed_stderr_does_not_hide_the_first_error() -> None:
+    stream = io.StringIO()
+    stream.close()
+    print_masked_traceback(ValueError("x"), stream)
+    assert stream.closed
+
+
+def test_core_dumps_are_off_afterwards() -> None:
+    program = "import resource; from jobs.logs import disable_core_dumps; disable_core_dumps(); print(resource.getrlimit(resource.RLIMIT_CORE))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "(0, 0)"
