@@ -104,7 +104,7 @@ def conclude(
     outcome = Outcome(
         request_id=stored.request.request_id,
         kind=str(kind),
-        previous=stored.outcome if stored.outcome != kind else stored.previous_outcome,
+        previous=_previous(stored, kind),
         at=(event_at or stamp.as_of) if final else None,
         at_basis=("event" if event_at is not None else "observed") if final else None,
         failure_reason=None if session is None or kind != OutcomeKind.FAILED else session.failure_reason,
@@ -115,6 +115,12 @@ def conclude(
     if stored.outcome == kind and not is_open(stored):
         return None
     return Conclusion(outcome, tuple(successors))
+
+
+def _previous(stored: StoredRequest, kind: OutcomeKind) -> str | None:
+    """What stood before: a session with no outcome yet was pending."""
+    before = stored.outcome or str(OutcomeKind.PENDING)
+    return stored.previous_outcome if before == kind else before
 
 
 def _decide(

@@ -50,7 +50,8 @@ class PlanInputs:
     """Everything besides the findings that a decision rests on.
 
     `successors` maps an old account id to its new one; `unmatched_accounts` were covered by a request that ended under a new
-    authorization and have no proven successor; `held_authorizations` are stopped by a brake.
+    authorization and have no proven successor; `held_authorizations` are stopped by a brake; `only_authorizations` narrows the
+    plan to what a person asked for.
     """
 
     scope: Scope
@@ -61,6 +62,7 @@ class PlanInputs:
     successors: Mapping[str, str] = field(default_factory=dict)
     unmatched_accounts: Collection[str] = ()
     held_authorizations: Collection[str] = ()
+    only_authorizations: frozenset[str] | None = None
     ignore_cooldown: bool = False
 
 
@@ -264,7 +266,9 @@ def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tupl
     for candidate in candidates:
         institution = candidate.institution_name or ""
         ceiling = policy.max_requests_per_institution
-        if candidate.holder in asked:
+        if inputs.only_authorizations is not None and candidate.authorization_id not in inputs.only_authorizations:
+            yield candidate, NextStep.CAPPED, "not among those this command was given"
+        elif candidate.holder in asked:
             yield candidate, NextStep.COOLDOWN, "the same customer is asked about another authorization tonight"
         elif candidate.authorization_id in inputs.held_authorizations:
             yield candidate, NextStep.HELD_BY_BRAKE, "a brake holds it until a person releases it"

@@ -1,0 +1,75 @@
+"""The command `relink`: finds the command family's module only when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+import click
+
+from jobs.cli.common import fail
+from jobs.logs import disable_core_dumps
+from jobs.signals import Terminated
+
+COMMANDS = {
+    "run": ("jobs.cli.run:run", "The nightly job: pull, collect, decide, ask, report."),
+    "plan": ("jobs.cli.run:plan", "The same decision as a file; sends nothing."),
+    "apply": ("jobs.cli.run:apply", "Carry out a plan file."),
+    "request": ("jobs.cli.run:request", "Ask for a selection of customers, under the same guards."),
+    "collect": ("jobs.cli.run:collect", "Look up every open session now, and report."),
+    "adopt": ("jobs.cli.adopt:adopt", "Follow sessions that something else created."),
+    "runs": ("jobs.cli.runs:runs", "Past runs."),
+    "status": ("jobs.cli.runs:status", "What is open, held or unknown now."),
+    "history": ("jobs.cli.history:history", "All that is known of one account, authorization, customer or session."),
+    "ledger": ("jobs.cli.ledger:ledger", "Load the embedded ledger, or check the configured one."),
+    "doctor": ("jobs.cli.doctor:doctor", "Check settings, key, Stripe, database, ledger and reports."),
+    "db": ("jobs.cli.database:db", "Migrate the job's own tables."),
+    "demo": ("jobs.cli.demo:demo", "Several simulated nights of the real job; no key, no network."),
+    "simulator": ("jobs.cli.simulator:simulator", "The local stand-in for Stripe, for people who build against it."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and imports one only to call it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(), default=None, help="Settings file; else $RELINK_CONFIG, else ./config.yaml.")
+@click.version_option(package_name="fc-relink", prog_name="relink")
+@click.pass_context
+def relink(context: click.Context, config: str | None) -> None:
+    """Find broken bank connections, get their customers asked to relink once, and report what came back."""
+    context.obj = config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; the only place where an error becomes one."""
+    disable_core_dumps()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = relink.main(args=None if arguments is None else list(arguments), prog_name="relink", standalone_mode=False)
+    except BaseException as error:
+        return fail(error, asks_json="--json" in (sys.argv[1:] if arguments is None else arguments))
+    return code if isinstance(code, int) else 0
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,69 @@
+"""How the result of a run is told on stdout: as JSON for scripts, in a few lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from jobs.nightly import RunResult
+from reconcile.masking import mask
+
+
+def as_plain(result: RunResult) -> dict[str, Any]:
+    """The result as JSON values."""
+    summary = result.summary
+    return {
+        "run_id": result.run_id,
+        "report_directory": None if result.report_directory is None else str(result.report_directory),
+        "run_date": result.stamp.business_date.isoformat(),
+        "command": result.stamp.command,
+        "dry_run": result.stamp.dry_run,
+        "complete": result.complete,
+        "exit_code": result.exit_code,
+        "already_finished": result.already_finished is not None,
+        "why": None if result.why is None else mask(result.why),
+        "sent": summary.get("sent", 0),
+        "counts": summary.get("counts"),
+        "api_calls": summary.get("api_calls"),
+        "skipped": skipped(result),
+    }
+
+
+def skipped(result: RunResult) -> list[dict[str, str]]:
+    """What was left out and why, by merchant."""
+    return [
+        {"merchant": night.merchant.scope.merchant, "authorization_id": authorization_id, "why": why}
+        for night in result.nights
+        for authorization_id, why in night.skipped
+    ]
+
+
+def print_result(result: RunResult, more: Mapping[str, Any]) -> None:
+    """A few lines that say whether anything is wrong, what was found, what was sent and where the report lies."""
+    for line in _lines(result):
+        click.echo(line)
+    for name, value in more.items():
+        click.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+def _lines(result: RunResult) -> Iterator[str]:
+    stamp = result.stamp
+    if result.already_finished is not None:
+        yield f"business date {stamp.business_date} was finished by run {result.already_finished}; nothing was sent"
+        yield f"report: {result.report_directory}"
+        return
+    state = "complete" if result.complete else "stopped"
+    dry = ", dry run" if stamp.dry_run else ""
+    yield f"run {stamp.run_id} of business date {stamp.business_date}: {state}{dry}"
+    if result.why is not None:
+        yield f"why: {mask(result.why)}"
+    counts = result.summary.get("counts")
+    if isinstance(counts, dict):
+        for name, title in (("finding", "accounts"), ("next_step", "next steps"), ("result", "requests"), ("outcome", "outcomes")):
+            told = ", ".join(f"{count} {value}" for value, count in counts[name].items() if count)
+            yield f"{title}: {told or 'none'}"
+    for one in skipped(result):
+        yield f"skipped {one['authorization_id']}: {one['why']}"
+    yield f"report: {result.report_directory}"

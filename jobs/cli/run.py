@@ -1,0 +1,196 @@
+"""The commands that decide and ask: run, plan, apply, request, collect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.common import config_option, json_option, print_json, progress_for, settings_of
+from reconcile.errors import SettingsError
+
+if TYPE_CHECKING:
+    from jobs.night import Work
+    from jobs.nightly import RunResult
+    from jobs.wiring import Wiring
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Change nothing and send nothing; report what would be asked.")
+@click.option("--full", is_flag=True, help="List all accounts, whatever pull.mode says.")
+@click.option("--override-brakes", metavar="PLAN_HASH", default=None, help="Release what a brake held, once.")
+@config_option
+@json_option
+@click.pass_context
+def run(
+    context: click.Context, dry_run: bool, full: bool, override_brakes: str | None, config: str | None, as_json: bool
+) -> int:
+    """Do tonight's run: pull, snapshot, collect, classify, plan, relink, report.
+
+    A second run of a finished business date sends nothing.
+    """
+    from jobs.night import Work
+
+    work = Work(
+        command="run",
+        dry_run=dry_run,
+        released_brake=override_brakes,
+        arguments={"full": full, "override_brakes": override_brakes},
+    )
+    return _perform(context, config, as_json, work)
+
+
+@click.command()
+@click.option("--out", type=click.Path(dir_okay=False), default=None, help="Where to write the plan; else into its report.")
+@config_option
+@json_option
+@click.pass_context
+def plan(context: click.Context, out: str | None, config: str | None, as_json: bool) -> int:
+    """Decide as a run would, and write the decision as a file that `relink apply` carries out."""
+    from jobs.night import Work
+    from jobs.plan_file import MerchantPlan, PlanFile, write_plan
+    from jobs.wiring import wire
+
+    settings = settings_of(context, config)
+    with wire(settings, os.environ, progress=progress_for(as_json), create=False) as wiring:
+        result = _run(wiring, Work(command="plan", dry_run=True))
+        if result.report_directory is None or not result.complete:
+            _print(result, as_json)
+            return result.exit_code
+        decided = PlanFile(
+            run_id=result.stamp.run_id,
+            created_at=result.stamp.as_of,
+            business_date=result.stamp.business_date,
+            merchants=tuple(
+                MerchantPlan(night.merchant.scope, night.merchant.settings_hash, night.plan.requests)
+                for night in result.nights
+            ),
+        )
+        path = Path(out) if out else result.report_directory / "plan.json"
+        write_plan(decided, path)
+    _print(result, as_json, {"plan_file": str(path), "plan_hash": decided.plan_hash})
+    return result.exit_code
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@config_option
+@json_option
+@click.pass_context
+def apply(context: click.Context, file: str, config: str | None, as_json: bool) -> int:
+    """Carry out a plan FILE: what changed since it was made is skipped and listed."""
+    from jobs.night import Work
+    from jobs.plan_file import check_applicable, read_plan
+    from jobs.wiring import wire
+
+    agreed = read_plan(Path(file))
+    settings = settings_of(context, config)
+    with wire(settings, os.environ, holder="apply", progress=progress_for(as_json)) as wiring:
+        check_applicable(agreed, {one.scope: one.settings_hash for one in wiring.merchants}, wiring.clock())
+        work = Work(
+            command="apply",
+            agreed={one.scope.merchant: one.requests for one in agreed.merchants},
+            arguments={"plan_hash": agreed.plan_hash},
+        )
+        result = _run(wiring, work)
+    _print(result, as_json, {"plan_hash": agreed.plan_hash})
+    return result.exit_code
+
+
+@click.command()
+@click.option("--authorization", "authorizations", multiple=True, metavar="ID", help="An authorization; may be repeated.")
+@click.option("--customer", "customers", multiple=True, metavar="ID", help="A customer or account holder; may be repeated.")
+@click.option("--institution", "institutions", multiple=True, metavar="NAME", help="Every customer of a bank.")
+@click.option("--file", type=click.Path(dir_okay=False), default=None, metavar="CSV", help="A CSV file of ids.")
+@click.option("--ignore-cooldown", is_flag=True, help="Ask although the customer was asked lately.")
+@click.option("--dry-run", is_flag=True, help="Change nothing and send nothing; report what would be asked.")
+@config_option
+@json_option
+@click.pass_context
+def request(
+    context: click.Context,
+    authorizations: Sequence[str],
+    customers: Sequence[str],
+    institutions: Sequence[str],
+    file: str | None,
+    ignore_cooldown: bool,
+    dry_run: bool,
+    config: str | None,
+    as_json: bool,
+) -> int:
+    """Ask for a selection of customers now, with the same guards, records and reports as a night.
+
+    Works from the newest snapshot; accounts are read again where it is over an hour old.
+    """
+    from jobs.night import Work
+    from jobs.selection import Selection, read_selection_file
+
+    chosen = Selection(frozenset(authorizations), frozenset(customers), frozenset(), frozenset(institutions))
+    given = [bool(authorizations), bool(customers), bool(institutions), file is not None]
+    if sum(given) != 1:
+        raise SettingsError("select by one of --authorization, --customer, --institution or --file")
+    if file is not None:
+        chosen = read_selection_file(Path(file))
+    work = Work(
+        command="request",
+        dry_run=dry_run,
+        from_stored=True,
+        selection=chosen,
+        ignore_cooldown=ignore_cooldown,
+        arguments={
+            "authorizations": sorted(chosen.authorizations),
+            "customers": sorted(chosen.customers),
+            "accounts": sorted(chosen.accounts),
+            "institutions": sorted(chosen.institutions),
+            "ignore_cooldown": ignore_cooldown,
+        },
+    )
+    return _perform(context, config, as_json, work)
+
+
+@click.command()
+@config_option
+@json_option
+@click.pass_context
+def collect(context: click.Context, config: str | None, as_json: bool) -> int:
+    """Look up every open session now, and report; sends nothing."""
+    from jobs.adapters import records
+    from jobs.night import Work
+    from jobs.wiring import wire
+
+    settings = settings_of(context, config)
+    with wire(settings, os.environ, holder="collect", progress=progress_for(as_json)) as wiring:
+        reads = sum(len(records.open_requests(wiring.database, one.scope)) for one in wiring.merchants)
+        click.echo(f"{reads} open sessions: {reads} reads, and more where a session has over 10 accounts", err=True)
+        result = _run(wiring, Work(command="collect", from_stored=True, collect_everything=True, sends=False))
+    _print(result, as_json, {"open_sessions_read": reads})
+    return result.exit_code
+
+
+def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
+    from jobs.wiring import wire
+
+    settings = settings_of(context, config)
+    holder = None if work.dry_run else work.command
+    with wire(settings, os.environ, holder=holder, progress=progress_for(as_json), create=not work.dry_run) as wiring:
+        result = _run(wiring, work)
+    _print(result, as_json)
+    return result.exit_code
+
+
+def _run(wiring: Wiring, work: Work) -> RunResult:
+    from jobs.nightly import run as run_night
+
+    return run_night(wiring, work)
+
+
+def _print(result: RunResult, as_json: bool, more: dict[str, Any] | None = None) -> None:
+    from jobs.cli.results import as_plain, print_result
+
+    if as_json:
+        print_json({**as_plain(result), **(more or {})})
+    else:
+        print_result(result, more or {})

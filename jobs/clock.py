@@ -1,0 +1,31 @@
+"""The wall clock, passed in so that a simulated night is as good as a real one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from reconcile.model import RunStamp
+
+Clock = Callable[[], datetime]
+"""Returns the present moment as aware UTC."""
+
+
+def system_clock() -> datetime:
+    """The moment by this machine's clock."""
+    return datetime.now(UTC)
+
+
+def new_stamp(command: str, clock: Clock, timezone: str, *, dry_run: bool = False) -> RunStamp:
+    """A stamp for a run that starts now, under a run id of its own: `YYYYMMDDTHHMMSSZ-xxxx`, UTC and four hex digits."""
+    now = clock()
+    return RunStamp(
+        run_id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        command=command,
+        as_of=now,
+        business_date=now.astimezone(ZoneInfo(timezone)).date(),
+        timezone=timezone,
+        dry_run=dry_run,
+    )

@@ -1,0 +1,105 @@
+"""Look up open sessions, as few as the rules allow, and conclude what came of each request."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from jobs.adapters import records
+from jobs.night import MerchantNight
+from jobs.wiring import Wiring
+from reconcile.classify import flags
+from reconcile.contacts import is_open
+from reconcile.model import PROVISIONAL_DAYS, Outcome, StoredRequest
+from reconcile.outcomes import AccountStates, Look, account_states, conclude, is_provisional, sessions_to_read
+from reconcile.records import ReadFailed, ReadRejected
+
+logger = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 5
+
+
+def collect(wiring: Wiring, night: MerchantNight) -> None:
+    """Read the sessions that are due and conclude outcomes and successors; nothing is recorded yet.
+
+    Raises:
+        OutsideError: Stripe refused the key, or several reads in a row failed.
+    """
+    scope, stamp, policy = night.merchant.scope, night.stamp, wiring.policy
+    since = stamp.business_date - timedelta(days=PROVISIONAL_DAYS)
+    waiting = records.open_requests(wiring.database, scope)
+    night.open_before = len(waiting)
+    followed = waiting + [
+        stored for stored in records.provisional_requests(wiring.database, scope, since) if is_provisional(stored, stamp)
+    ]
+    if night.work.collect_everything:
+        due = [stored for stored in followed if is_open(stored)]
+    else:
+        due = sessions_to_read(followed, night.changed_holders, (), stamp, policy)
+    looks = _read(wiring, night, due)
+    states = _states_of_customers(night, followed)
+    for stored in followed:
+        conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp)
+        if conclusion is None:
+            night.looked_at.append(stored)
+            continue
+        outcome = conclusion.outcome
+        if _says_more(stored, outcome):
+            night.outcomes.append(outcome)
+        night.successors.extend(conclusion.successors)
+        night.looked_at.append(_with_outcome(stored, outcome, night))
+
+
+def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dict[str, Look]:
+    looks: dict[str, Look] = {}
+    failures = 0
+    with wiring.progress.step("open sessions", len(due)) as step:
+        for stored in due:
+            if stored.session_id is None:
+                continue
+            try:
+                session = night.merchant.gateway.retrieve_session(stored.session_id)
+            except (ReadFailed, ReadRejected) as failed:
+                failures += 1
+                logger.warning("session %s could not be read: %s", stored.session_id, failed)
+                if failures >= FAILURES_IN_A_ROW:
+                    raise
+                continue
+            failures = 0
+            looks[stored.request.request_id] = Look(session, gone=session is None)
+            night.checked.append((stored.request.request_id, None if session is None else session.status))
+            step.advance()
+    return looks
+
+
+def _states_of_customers(night: MerchantNight, followed: list[StoredRequest]) -> AccountStates:
+    """Every account of the customers asked: the new ones too, among which successors are looked for."""
+    holders = {stored.request.holder.id for stored in followed}
+    accounts = night.accounts.loc[flags(night.accounts["account_holder_id"].isin(list(holders)))]
+    return account_states(accounts)
+
+
+def _says_more(stored: StoredRequest, outcome: Outcome) -> bool:
+    """Whether an outcome is worth a row: that a session is still pending is known already."""
+    known = (stored.outcome or "pending", stored.result_authorization_id, stored.accounts_cured or 0)
+    return known != (outcome.kind, outcome.result_authorization_id, outcome.accounts_cured)
+
+
+def _with_outcome(stored: StoredRequest, outcome: Outcome, night: MerchantNight) -> StoredRequest:
+    """The request as it stands after tonight."""
+    changed = stored.outcome != outcome.kind
+    return replace(
+        stored,
+        outcome=outcome.kind,
+        previous_outcome=outcome.previous,
+        outcome_at=outcome.at if changed else stored.outcome_at,
+        outcome_at_basis=outcome.at_basis if changed else stored.outcome_at_basis,
+        outcome_observed_at=night.stamp.as_of if changed else stored.outcome_observed_at,
+        outcome_run_id=night.stamp.run_id if changed else stored.outcome_run_id,
+        failure_reason=outcome.failure_reason,
+        session_status=outcome.session_status,
+        result_authorization_id=outcome.result_authorization_id,
+        accounts_cured=outcome.accounts_cured,
+        last_checked_at=night.stamp.as_of if any(stored.request.request_id == one for one, _ in night.checked) else stored.last_checked_at,
+    )

@@ -1,0 +1,149 @@
+"""Classify tonight's accounts, plan the requests, and commit what was learnt before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from jobs.adapters import records
+from jobs.night import MerchantNight
+from jobs.selection import Selection
+from jobs.wiring import Wiring
+from reconcile.breakages import BreakageStep, advance_breakages
+from reconcile.classify import classify
+from reconcile.contacts import sum_up_contacts
+from reconcile.errors import SettingsError
+from reconcile.model import AUTHORIZATION_STEPS, Plan, RelinkRequest, StoredRequest
+from reconcile.outcomes import unmatched_accounts
+from reconcile.plan import PlanInputs, plan
+
+
+def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
+    """Give each account its finding, and open and close breakages by them (in memory)."""
+    scope = night.merchant.scope
+    night.findings = classify(night.accounts, night.ledger, night.history, wiring.policy, night.stamp)
+    matched = {*records.successors(wiring.database, scope), *night.successors}
+    night.breakages = advance_breakages(
+        records.open_breakages(wiring.database, scope),
+        records.highest_breakage_numbers(wiring.database, scope),
+        night.findings,
+        {successor.old_account_id for successor in matched if successor.old_account_id != successor.new_account_id},
+        night.stamp,
+    )
+    if not night.pulled:
+        night.breakages = _without_closing(night.breakages, wiring, night)
+
+
+def _without_closing(step: BreakageStep, wiring: Wiring, night: MerchantNight) -> BreakageStep:
+    """Only a complete new snapshot closes a breakage; a stored one has said all that it can."""
+    still_open = {key for key, _ in step.closed}
+    kept = [one for one in records.open_breakages(wiring.database, night.merchant.scope) if one.key in still_open]
+    return BreakageStep(opened=step.opened, closed=(), open=(*step.open, *kept))
+
+
+def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
+    """Decide every account's next step and the requests of this run (in memory)."""
+    assert night.breakages is not None
+    scope, stamp, work = night.merchant.scope, night.stamp, night.work
+    since = stamp.business_date - timedelta(days=wiring.policy.cooldown_days)
+    stored = _as_looked_at(records.all_requests_for_planning(wiring.database, scope, since), night.looked_at)
+    open_keys = {breakage.key for breakage in night.breakages.open}
+    night.contacts = [one for one in stored if one.request.breakage in open_keys]
+    matched = [*records.successors(wiring.database, scope), *night.successors]
+    successors = {one.old_account_id: one.new_account_id for one in matched}
+    agreed = None if work.agreed is None else work.agreed.get(scope.merchant, ())
+    only = None if work.selection is None else _selected(wiring, night, work.selection)
+    if agreed is not None:
+        only = frozenset(request.authorization_id for request in agreed)
+    inputs = PlanInputs(
+        scope=scope,
+        stamp=stamp,
+        policy=wiring.policy,
+        breakages=night.breakages.open,
+        contacts=sum_up_contacts(stored, open_keys, stamp),
+        successors=successors,
+        unmatched_accounts=unmatched_accounts(night.contacts, successors),
+        only_authorizations=only,
+        ignore_cooldown=work.ignore_cooldown,
+    )
+    night.findings, night.plan = plan(night.findings, inputs)
+    if agreed is not None:
+        _keep_to_agreed(night, agreed)
+
+
+def _selected(wiring: Wiring, night: MerchantNight, selection: Selection) -> frozenset[str]:
+    """The authorizations a person means.
+
+    Raises:
+        SettingsError: a name is none that the snapshot has, so it may be a slip that would leave somebody out.
+    """
+    unknown = selection.unknown_in(night.accounts)
+    if unknown and len(wiring.merchants) == 1:
+        taken_at = night.taken_at.isoformat() if night.taken_at else "tonight"
+        raise SettingsError(
+            f"not among the accounts of the snapshot of {taken_at}: {', '.join(unknown[:20])}; check the spelling, or run `relink run` first"
+        )
+    return selection.authorizations_in(night.accounts)
+
+
+def _as_looked_at(stored: Sequence[StoredRequest], looked_at: Sequence[StoredRequest]) -> list[StoredRequest]:
+    """The stored requests, those that were looked at tonight as they stand now."""
+    newest = {one.request.request_id: one for one in looked_at}
+    return [newest.get(one.request.request_id, one) for one in stored]
+
+
+def _keep_to_agreed(night: MerchantNight, agreed: Sequence[RelinkRequest]) -> None:
+    """Keep only requests that are still what a person agreed to; list the others with what changed."""
+    tonight = {request.authorization_id: request for request in night.plan.requests}
+    steps = {decision.authorization_id: decision for decision in night.plan.decisions}
+    kept: list[RelinkRequest] = []
+    for before in agreed:
+        now = tonight.get(before.authorization_id)
+        if now is None:
+            decision = steps.get(before.authorization_id)
+            why = "it needs no relink any more" if decision is None else f"{decision.next_step}: {decision.detail}".rstrip(": ")
+            night.skipped.append((before.authorization_id, why))
+        elif (changed := _changed(before, now)) is not None:
+            night.skipped.append((before.authorization_id, changed))
+        else:
+            kept.append(now)
+    dropped = {request.authorization_id for request in night.plan.requests} - {one.authorization_id for one in kept}
+    night.plan = Plan(tuple(kept), night.plan.decisions)
+    if dropped:
+        changed_rows = night.findings["authorization_id"].isin(list(dropped)) & (night.findings["next_step"] == "request")
+        night.findings.loc[changed_rows.fillna(False).to_numpy(dtype=bool), "next_step"] = "capped"
+
+
+def _changed(before: RelinkRequest, now: RelinkRequest) -> str | None:
+    if before.holder != now.holder:
+        return "its holder changed"
+    if (before.breakage, before.attempt) != (now.breakage, now.attempt):
+        return "another attempt was made meanwhile"
+    if before.account_id != now.account_id or [one.account_id for one in before.covered] != [
+        one.account_id for one in now.covered
+    ]:
+        return "its accounts changed"
+    if before.permissions != now.permissions:
+        return "the permissions to ask for changed"
+    return None
+
+
+def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
+    """Commit what tonight's snapshot and sessions showed, all together or not at all."""
+    assert night.breakages is not None
+    database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    now = wiring.clock()
+    reached = set(night.findings.loc[night.findings["next_step"].isin([str(step) for step in AUTHORIZATION_STEPS]), "authorization_id"])
+    eligible = [one.key for one in night.breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
+    with database.begin():
+        if night.pulled:
+            records.append_history(database, scope, stamp.run_id, night.history_changed)
+        records.append_outcomes(database, stamp.run_id, stamp.business_date, night.outcomes, stamp.as_of)
+        records.add_session_checks(database, stamp.run_id, night.checked, stamp.as_of)
+        records.add_successors(database, scope, stamp.run_id, night.successors, stamp.as_of)
+        records.open_breakage(database, scope, *night.breakages.opened)
+        for key, reason in night.breakages.closed:
+            records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
+        records.mark_eligible(database, scope, *eligible, at=now)
+
+

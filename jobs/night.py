@@ -1,0 +1,66 @@
+"""One merchant's part of a run: what is known so far, filled in stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pandas as pd
+
+from jobs.selection import Selection
+from jobs.wiring import Merchant
+from reconcile.breakages import BreakageStep
+from reconcile.model import Holder, Outcome, Plan, RelinkRequest, RunStamp, StoredRequest, Successor
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a command wants of a run.
+
+    `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
+    look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant.
+    """
+
+    command: str
+    dry_run: bool = False
+    from_stored: bool = False
+    collect_everything: bool = False
+    sends: bool = True
+    selection: Selection | None = None
+    agreed: Mapping[str, Sequence[RelinkRequest]] | None = None
+    ignore_cooldown: bool = False
+    released_brake: str | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MerchantNight:
+    """What one run has learnt and done for one merchant; a stage reads what earlier ones filled in."""
+
+    merchant: Merchant
+    work: Work
+    stamp: RunStamp
+    snapshot_id: str | None = None
+    taken_at: datetime | None = None
+    pulled: bool = False
+    accounts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ledger: pd.DataFrame = field(default_factory=pd.DataFrame)
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    history_changed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    changed_holders: frozenset[Holder] = frozenset()
+    settled: list[str] = field(default_factory=list)
+    open_before: int = 0
+    looked_at: list[StoredRequest] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    successors: list[Successor] = field(default_factory=list)
+    checked: list[tuple[str, str | None]] = field(default_factory=list)
+    contacts: list[StoredRequest] = field(default_factory=list)
+    breakages: BreakageStep | None = None
+    findings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    plan: Plan = field(default_factory=lambda: Plan((), ()))
+    replays: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    stopped_midway: Exception | None = None
+    why: str | None = None
+    complete: bool = False

@@ -1,0 +1,243 @@
+"""The run as a straight list of stages, for every merchant in turn, and its end in one report and one exit code."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.adapters import records
+from jobs.clock import new_stamp
+from jobs.collect import collect
+from jobs.decide import classify_accounts, plan_requests, record_decisions
+from jobs.night import MerchantNight, Work
+from jobs.publish import publish, requests_of_night
+from jobs.relink import relink, store_plan
+from jobs.settle import settle
+from jobs.signals import Terminated
+from jobs.snapshot import obtain_snapshot
+from jobs.wiring import Wiring
+from reconcile.errors import DatabaseError, LeaseLost, RelinkError
+from reconcile.model import RunStamp, State
+from reports.files import check_writable, clean_leftovers
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED_BUSINESS = (State.REJECTED, State.UNKNOWN, State.NOT_SENT, State.PLANNED, State.ATTEMPTING)
+SEVERITY = (1, 130, 143, 2, 3, 5, 4, 0)
+"""Exit codes from the worst to the best."""
+
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: its exit code, where its report lies, and what was skipped and why."""
+
+    stamp: RunStamp
+    exit_code: int
+    complete: bool
+    report_directory: Path | None
+    why: str | None = None
+    nights: tuple[MerchantNight, ...] = ()
+    summary: dict[str, object] = field(default_factory=dict)
+    already_finished: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, or that of the run that had finished the business date already."""
+        return self.already_finished or self.stamp.run_id
+
+
+STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
+    ("settle", settle),
+    ("pull", obtain_snapshot),
+    ("collect", collect),
+    ("classify", classify_accounts),
+    ("plan", plan_requests),
+)
+"""Everything up to the decision; none of it contacts anybody, but to settle what was begun before."""
+
+
+def run(wiring: Wiring, work: Work) -> RunResult:
+    """Do one run: every merchant's stages, then the report.
+
+    Errors that a person can mend end a merchant's part and are told in the result; a fault of ours goes through as it is, after the
+    run is recorded as stopped. Ctrl-C and SIGTERM leave the run recorded as interrupted.
+    """
+    stamp = new_stamp(work.command, wiring.clock, wiring.settings.schedule.timezone, dry_run=work.dry_run)
+    check_writable(wiring.settings.reports.directory)
+    if not work.dry_run:
+        clean_leftovers(wiring.settings.reports.directory)
+        for merchant in wiring.merchants:
+            scope = merchant.scope
+            records.stamp_merchant(wiring.database, scope.merchant, scope.mode, merchant.settings.stripe_account, stamp.as_of)
+        finished = _finished_already(wiring, work, stamp)
+        if finished is not None:
+            return finished
+        _start(wiring, work, stamp)
+    clock = _StageClock(wiring, stamp)
+    nights = [MerchantNight(merchant=merchant, work=work, stamp=stamp) for merchant in wiring.merchants]
+    try:
+        worst = max((_merchant_part(wiring, night, clock) for night in nights), key=_rank_of, default=0)
+        return _report(wiring, work, stamp, nights, clock, worst)
+    except KeyboardInterrupt as signal:
+        code = 143 if isinstance(signal, Terminated) else 130
+        _close(wiring, stamp, records.INTERRUPTED, code, "interrupted; `relink resume` finishes it", None)
+        raise
+    except RelinkError as error:
+        _close(wiring, stamp, records.STOPPED, error.exit_code, str(error), None)
+        raise
+    except BaseException:
+        _close(wiring, stamp, records.STOPPED, 1, "stopped by a fault of the program", None)
+        raise
+
+
+def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> int:
+    """All stages for one merchant; returns the exit code of its part. One merchant's trouble never stops another."""
+    try:
+        for name, stage in STAGES:
+            with clock.stage(name):
+                stage(wiring, night)
+        if not night.stamp.dry_run:
+            with clock.stage("record"):
+                record_decisions(wiring, night)
+        if night.work.sends and not night.stamp.dry_run:
+            store_plan(wiring, night)
+        night.complete = True
+        if night.work.sends and not night.stamp.dry_run:
+            with clock.stage("relink"):
+                relink(wiring, night)
+    except (DatabaseError, LeaseLost):
+        raise
+    except RelinkError as error:
+        logger.error("merchant %s: %s", night.merchant.scope.merchant, error)
+        night.why = str(error)
+        return error.exit_code
+    left = [one for one in requests_of_night(wiring, night) if one.state in UNFINISHED_BUSINESS and one.outcome is None]
+    if left and not night.stamp.dry_run:
+        return 4
+    return 0
+
+
+def _report(
+    wiring: Wiring, work: Work, stamp: RunStamp, nights: list[MerchantNight], clock: _StageClock, worst: int
+) -> RunResult:
+    why = "; ".join(night.why for night in nights if night.why is not None) or None
+    with clock.stage("report"):
+        if not work.dry_run:
+            for night in nights:
+                _record_merchant(wiring, night)
+        published = publish(wiring, stamp, nights, clock.durations_seconds, why)
+    summary = dict(published.summary)
+    untied = [total for total in _control(summary) if not total["ties"]]
+    for total in untied:
+        logger.error("control total does not tie: %s: %s and %s", total["name"], total["left"], total["right"])
+    if untied:
+        worst = 1
+    complete = bool(summary["complete"])
+    if not work.dry_run:
+        state = records.COMPLETE if complete else records.STOPPED
+        _close(wiring, stamp, state, worst, why, published.path)
+    return RunResult(
+        stamp=stamp,
+        exit_code=worst,
+        complete=complete,
+        report_directory=published.path,
+        why=why,
+        nights=tuple(nights),
+        summary=summary,
+    )
+
+
+def _control(summary: dict[str, object]) -> list[dict[str, object]]:
+    totals = summary["control"]
+    return totals if isinstance(totals, list) else []
+
+
+def _finished_already(wiring: Wiring, work: Work, stamp: RunStamp) -> RunResult | None:
+    """The result of a `run` whose business date is finished: nothing is read or sent again."""
+    if work.command != "run" or work.released_brake is not None:
+        return None
+    before = records.complete_run_on(wiring.database, stamp.business_date)
+    if before is None:
+        return None
+    for merchant in wiring.merchants:
+        settle(wiring, MerchantNight(merchant=merchant, work=work, stamp=stamp))
+    logger.info("business date %s was finished by run %s; nothing is sent again", stamp.business_date, before.run_id)
+    directory = None if before.report_directory is None else Path(before.report_directory)
+    return RunResult(stamp, 0, True, directory, already_finished=before.run_id)
+
+
+def _start(wiring: Wiring, work: Work, stamp: RunStamp) -> None:
+    from jobs.settings import settings_for_record
+
+    records.start_run(
+        wiring.database,
+        stamp.run_id,
+        stamp.command,
+        stamp.business_date,
+        stamp.as_of,
+        settings_hash=",".join(merchant.settings_hash for merchant in wiring.merchants),
+        settings=settings_for_record(wiring.settings),
+        arguments=work.arguments,
+    )
+
+
+def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
+    counts = night.merchant.gateway.meter.counts()
+    scope, stamp = night.merchant.scope, night.stamp
+    findings = {} if not night.complete else Counter(night.findings["finding"])
+    records.record_run_merchant(
+        wiring.database,
+        stamp.run_id,
+        scope,
+        snapshot_id=night.snapshot_id,
+        complete=night.complete and night.why is None,
+        why=night.why,
+        counts={"findings": dict(findings), "requests": len(night.plan.requests)},
+    )
+    reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
+    writes = [records.ApiCalls("sessions", "write", counts.writes, counts.retries, counts.rate_limited)]
+    records.add_api_calls(wiring.database, stamp.run_id, scope, stamp.business_date, reads + writes)
+
+
+def _close(
+    wiring: Wiring, stamp: RunStamp, state: str, exit_code: int, why: str | None, directory: Path | None
+) -> None:
+    """Record how the run ended, unless the database itself is what ended it."""
+    if stamp.dry_run:
+        return
+    where = None if directory is None else str(directory)
+    try:
+        records.finish_run(wiring.database, stamp.run_id, state, wiring.clock(), exit_code, why=why, report_directory=where)
+    except DatabaseError as error:
+        logger.error("how the run ended could not be recorded: %s", error)
+
+
+def _rank_of(code: int) -> int:
+    return -SEVERITY.index(code)
+
+
+class _StageClock:
+    """Measures stages and records how far the run has come."""
+
+    def __init__(self, wiring: Wiring, stamp: RunStamp) -> None:
+        self._wiring = wiring
+        self._stamp = stamp
+        self.durations_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if not self._stamp.dry_run:
+            records.set_stage(self._wiring.database, self._stamp.run_id, name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - started
+            self.durations_seconds[name] = self.durations_seconds.get(name, 0.0) + spent
+            logger.info("stage %s took %.1f s", name, spent)

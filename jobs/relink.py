@@ -1,0 +1,98 @@
+"""Carry the plan out: one stored request after the other, so that one bad customer is a row and not an end."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.adapters import records
+from jobs.night import MerchantNight
+from jobs.send import SERVER_FAULTS, attempt
+from jobs.wiring import Wiring
+from reconcile.errors import KeyRefused, StripeUnavailable
+from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
+from reconcile.normalize import accounts_frame
+from reconcile.outcomes import account_states, is_cured
+from reconcile.request import session_parameters
+from reconcile.session_request import encode_session_request
+
+logger = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 5
+"""So many server or connection failures one after the other mean that Stripe, not a customer, has a problem."""
+
+
+def store_plan(wiring: Wiring, night: MerchantNight) -> None:
+    """Store every request with the bytes that will be sent, before any is."""
+    api_version = wiring.settings.stripe.api_version
+    planned = [
+        (request, encode_session_request(session_parameters(request)), api_version) for request in night.plan.requests
+    ]
+    if planned:
+        scope, stamp = night.merchant.scope, night.stamp
+        records.plan_requests(wiring.database, scope, stamp.run_id, stamp.business_date, planned, wiring.clock())
+
+
+def relink(wiring: Wiring, night: MerchantNight) -> None:
+    """Send what this run stored; what it does not come to send is recorded as such.
+
+    Raises:
+        KeyRefused: Stripe refused the key; the rest stays planned.
+        StripeUnavailable: too many failures in a row; the rest stays planned.
+        LeaseLost: another run took over.
+    """
+    scope = night.merchant.scope
+    waiting = [
+        stored
+        for stored in records.requests_of_run(wiring.database, night.stamp.run_id, scope)
+        if stored.state == State.PLANNED
+    ]
+    failures = 0
+    with wiring.progress.step("relink requests", len(waiting)) as step:
+        for stored in sorted(waiting, key=lambda one: one.request.request_id):
+            if _overtaken(wiring, night, stored):
+                step.advance()
+                continue
+            failure = attempt(wiring, night.merchant, stored)
+            step.advance()
+            failures = failures + 1 if failure is not None and failure.fault in SERVER_FAULTS else 0
+            if failure is not None and failure.fault == "key_refused":
+                raise KeyRefused(f"merchant {scope.merchant}: Stripe refused the key midway: {failure}. Check the key's permissions")
+            if failures >= FAILURES_IN_A_ROW:
+                raise StripeUnavailable(
+                    f"merchant {scope.merchant}: {failures} calls in a row failed, the last one: {failure}. Nothing more was "
+                    "sent; the next run goes on"
+                )
+
+
+def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> bool:
+    """Whether the accounts changed since an old snapshot so that the request is no longer due; then it is not sent."""
+    if night.taken_at is not None and wiring.clock() - night.taken_at <= REREAD_AFTER:
+        return False
+    request = stored.request
+    found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]
+    states = account_states(accounts_frame([record for record in found if record is not None]))
+    rows = [states.get(account.account_id) for account in request.covered]
+    same = all(
+        row is not None
+        and row["authorization_id"] == request.authorization_id
+        and (row["holder_type"], row["account_holder_id"]) == (request.holder.type, request.holder.id)
+        for row in rows
+    )
+    if not same:
+        _leave_out(wiring, night, request, OutcomeKind.REVIEW, "its accounts have another holder or authorization now")
+        return True
+    if all(is_cured(account, row, wiring.policy, night.stamp) for account, row in zip(request.covered, rows, strict=True)):
+        _leave_out(wiring, night, request, OutcomeKind.HEALED, "its accounts work again")
+        return True
+    return False
+
+
+def _leave_out(wiring: Wiring, night: MerchantNight, request: RelinkRequest, kind: OutcomeKind, why: str) -> None:
+    now, stamp = wiring.clock(), night.stamp
+    records.record_not_sent(wiring.database, request.request_id, now, error_message=why)
+    outcome = Outcome(request.request_id, str(kind), None, now, "observed", accounts_cured=0)
+    records.append_outcomes(wiring.database, stamp.run_id, stamp.business_date, [outcome], now)
+    night.skipped.append((request.authorization_id, why))
+    logger.info("request %s was not needed: %s", request.request_id, why)
+
+

@@ -1,0 +1,83 @@
+"""Send one stored request to Stripe and record what it said, each step committed before the next."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.adapters import records
+from jobs.wiring import Merchant, Wiring
+from reconcile.model import State, StoredRequest
+from reconcile.records import CallFailure, StripeCallFailed
+
+logger = logging.getLogger(__name__)
+
+SERVER_FAULTS = ("server", "connection", "cut_body", "unparsable")
+
+
+def attempt(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: bool = False) -> CallFailure | None:
+    """Make the POST of a stored request and record its result; return what failed, or None.
+
+    The request is committed as `attempting` before the first byte leaves, under the lock's fencing token: a run that was taken
+    over, or a second one racing for the same contact, finds nothing to mark and sends nothing.
+
+    Raises:
+        LeaseLost: another run took over.
+        DatabaseError: the intent could not be committed, so nothing was sent; or the answer could not, so the next run asks again.
+    """
+    if wiring.lease is None:
+        raise RuntimeError("nothing is sent without the lock")
+    wiring.lease.check()
+    request_id = stored.request.request_id
+    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay)
+    try:
+        created = merchant.gateway.create_session(
+            stored.request_body, api_version=stored.api_version, idempotency_key=stored.idempotency_key
+        )
+    except StripeCallFailed as failed:
+        _record_failure(wiring, stored, failed.failure)
+        return failed.failure
+    records.record_result(
+        wiring.database,
+        request_id,
+        State.CREATED,
+        wiring.clock(),
+        calls=created.wire_attempts,
+        session_id=created.session_id,
+        stripe_request_id=created.request_id,
+    )
+    return None
+
+
+def state_after(failure: CallFailure) -> State:
+    """The state that a failed call leaves its request in.
+
+    A 400 is final and `rejected`. A stored 500 is replayed for the life of its key, and a mismatch of parameters means that the key
+    was used: neither tells whether a session exists, so both are `unknown`. Where Stripe certainly did not act, the request is `not_sent` and its
+    attempt is free. Anything else stays `attempting`: the next run asks again under the same key.
+    """
+    if failure.fault == "rejected":
+        return State.REJECTED
+    if failure.fault == "idempotency_mismatch" or (failure.fault == "server" and failure.http_status == 500):
+        return State.UNKNOWN
+    if not failure.maybe_executed:
+        return State.NOT_SENT
+    return State.ATTEMPTING
+
+
+def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure) -> None:
+    state = state_after(failure)
+    logger.warning("request %s is %s: %s", stored.request.request_id, state, failure)
+    if state == State.ATTEMPTING:
+        return
+    records.record_result(
+        wiring.database,
+        stored.request.request_id,
+        state,
+        wiring.clock(),
+        calls=failure.wire_attempts,
+        error_type=failure.error_type or failure.fault,
+        error_code=failure.error_code or failure.rate_limit_reason,
+        error_message=failure.message,
+        http_status=failure.http_status,
+        stripe_request_id=failure.request_id,
+    )

@@ -1,0 +1,104 @@
+"""Obtain the night's snapshot: the ledger and a complete pull, kept together, or the newest one that is kept."""
+
+from __future__ import annotations
+
+import logging
+
+from jobs.adapters import records
+from jobs.adapters.ledger import read_query
+from jobs.night import MerchantNight
+from jobs.pull import pull_accounts, vanished_accounts
+from jobs.settings import settings_for_record
+from jobs.wiring import Wiring
+from reconcile.brakes import check_account_drop
+from reconcile.classify import flags
+from reconcile.history import advance_history
+from reconcile.ledger import LedgerRow, check_rows, require_clean
+from reconcile.normalize import ledger_frame
+
+logger = logging.getLogger(__name__)
+
+
+def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
+    """Fill in the accounts, the ledger and the account history.
+
+    The ledger is read first: it costs no read at Stripe, and a faulty one stops the run before any is spent.
+
+    Raises:
+        LedgerError: the ledger cannot be read or breaks its contract.
+        IncompletePull: Stripe's pages are not a complete list.
+        DecisionNeeded: too many accounts vanished since the last snapshot.
+    """
+    scope = night.merchant.scope
+    night.ledger = ledger_frame(read_ledger(wiring), scope.merchant)
+    stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else None
+    if stored is not None:
+        night.accounts = wiring.snapshots.read(stored.path, stored.sha256).accounts
+        night.snapshot_id, night.taken_at = stored.snapshot_id, stored.taken_at
+        night.history = records.latest_history(wiring.database, scope)
+        logger.info("took the stored snapshot of %s", stored.taken_at.isoformat())
+        return
+    _pull(wiring, night)
+
+
+def _pull(wiring: Wiring, night: MerchantNight) -> None:
+    scope, stamp, gateway = night.merchant.scope, night.stamp, night.merchant.gateway
+    previous = records.latest_history(wiring.database, scope)
+    before = previous.loc[flags(previous["present"]), "account_id"].tolist()
+    pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None)
+    check_account_drop(
+        scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
+    )
+    step = advance_history(previous, pulled.accounts, stamp)
+    night.pulled = True
+    night.accounts, night.taken_at = pulled.accounts, pulled.taken_at
+    night.history, night.history_changed, night.changed_holders = step.latest, step.changed, step.changed_holders
+    if stamp.dry_run:
+        return
+    night.snapshot_id = f"{stamp.run_id}-{scope.merchant}"
+    kept = wiring.snapshots.write(
+        scope,
+        stamp.run_id,
+        night.accounts,
+        night.ledger,
+        snapshot_id=night.snapshot_id,
+        taken_at=pulled.taken_at,
+        completed_at=pulled.completed_at,
+        settings=settings_for_record(wiring.settings),
+    )
+    records.record_snapshot(
+        wiring.database,
+        records.SnapshotRecord(
+            snapshot_id=night.snapshot_id,
+            run_id=stamp.run_id,
+            merchant=scope.merchant,
+            mode=scope.mode,
+            taken_at=pulled.taken_at,
+            completed_at=pulled.completed_at,
+            business_date=stamp.business_date,
+            accounts=len(night.accounts),
+            ledger_rows=len(night.ledger),
+            path=kept.path,
+            sha256=kept.sha256,
+            bytes=kept.bytes,
+        ),
+    )
+
+
+def read_ledger(wiring: Wiring) -> list[LedgerRow]:
+    """The clean ledger of all merchants: the configured query's rows, or the embedded table.
+
+    Raises:
+        LedgerError: it is unreachable or empty, or rows break the column contract; they are named.
+    """
+    chosen = wiring.settings.ledger
+    if chosen.url is None or chosen.query is None:
+        rows = records.ledger_rows(wiring.database)
+        return require_clean(check_rows((_as_mapping(row) for row in rows), wiring.settings.merchant_names))
+    return require_clean(check_rows(read_query(chosen.url, chosen.query), wiring.settings.merchant_names))
+
+
+def _as_mapping(row: LedgerRow) -> dict[str, object]:
+    required = row.required_permissions
+    values = {name: getattr(row, name) for name in LedgerRow.__slots__}
+    return {**values, "required_permissions": None if required is None else ",".join(required)}

@@ -1,0 +1,162 @@
+"""Builds everything a command works with out of the settings; the only place where parts are put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jobs.adapters.database import Database, open_database
+from jobs.api_key import read_api_keys
+from jobs.clock import Clock, system_clock
+from jobs.progress import Progress, Quiet
+from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
+from reconcile.model import Scope
+from reconcile.policy import BrakePolicy, RelinkPolicy
+
+if TYPE_CHECKING:
+    from jobs.adapters.lease import Lease
+    from jobs.adapters.snapshots import SnapshotStore
+    from jobs.adapters.stripe_gateway import StripeGateway
+    from reports.files import ReportDirectory
+
+SNAPSHOT_DIRECTORY = "_snapshots"
+"""Beside the reports, under a name that readers of a Hive-style dataset pass over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """One Stripe account to reconcile, ready to be called."""
+
+    settings: MerchantSettings
+    scope: Scope
+    settings_hash: str
+    gateway: StripeGateway
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a command works with. `lease` is None where nothing may be sent."""
+
+    settings: Settings
+    environment: Mapping[str, str] = field(repr=False)
+    clock: Clock
+    database: Database
+    policy: RelinkPolicy
+    brakes: BrakePolicy
+    progress: Progress
+    merchants: tuple[Merchant, ...] = ()
+    lease: Lease | None = None
+
+    @property
+    def reports(self) -> ReportDirectory:
+        """Where reports are published."""
+        from reports.files import ReportDirectory
+
+        chosen = self.settings.reports
+        return ReportDirectory(chosen.directory, chosen.formats, chosen.file_mode_bits, chosen.group)
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Where complete snapshots are kept."""
+        from jobs.adapters.snapshots import SnapshotStore
+
+        return SnapshotStore(self.settings.reports.directory / SNAPSHOT_DIRECTORY)
+
+    def merchant(self, name: str) -> Merchant:
+        """The merchant of a name that the settings hold."""
+        return next(merchant for merchant in self.merchants if merchant.scope.merchant == name)
+
+
+def relink_policy(settings: Settings) -> RelinkPolicy:
+    """The rules of contact that the settings give."""
+    chosen = settings.relink.model_dump()
+    return RelinkPolicy(**{name: chosen[name] for name in RelinkPolicy.__slots__})
+
+
+def brake_policy(settings: Settings) -> BrakePolicy:
+    """The brakes that the settings give."""
+    return BrakePolicy(**settings.brakes.model_dump())
+
+
+@contextmanager
+def wire(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    holder: str | None = None,
+    clock: Clock = system_clock,
+    progress: Progress | None = None,
+    calls_stripe: bool = True,
+    create: bool = True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Wiring]:
+    """Open what a command needs and close it again.
+
+    Args:
+        holder: takes the lock under this name; None for commands that change nothing.
+        calls_stripe: whether the API keys are read and the gateways built.
+        create: whether a missing embedded database may be created.
+
+    Raises:
+        SettingsError: a key is missing, readable by others or not allowed.
+        ModeMismatch: a key is of another mode than the settings say.
+        DatabaseError: the database cannot be used, or its schema is of another version.
+        AlreadyRunning: another run holds the lock.
+    """
+    if calls_stripe:
+        refuse_unbuilt(settings)
+    keys = read_api_keys(settings, environment) if calls_stripe else {}
+    with ExitStack() as stack:
+        database = stack.enter_context(open_database(settings.database.url, create=create))
+        database.ensure_schema(create_new=create)
+        lease = None
+        if holder is not None:
+            # The lock is tried before pandas and the Stripe package are imported, so that a second starter leaves at once.
+            from jobs.adapters.lease import acquire
+
+            lease = stack.enter_context(acquire(database, holder))
+        merchants = []
+        for merchant in settings.merchants if calls_stripe else ():
+            key = keys[merchant.name]
+            gateway = _gateway(settings, merchant, key.reveal(), key.mode == "live", sleep)
+            stack.callback(gateway.close)
+            scope = Scope(merchant.name, key.mode)
+            merchants.append(Merchant(merchant, scope, settings_hash(settings, merchant), gateway))
+        yield Wiring(
+            settings=settings,
+            environment=environment,
+            clock=clock,
+            database=database,
+            policy=relink_policy(settings),
+            brakes=brake_policy(settings),
+            progress=progress or Quiet(),
+            merchants=tuple(merchants),
+            lease=lease,
+        )
+
+
+def _gateway(
+    settings: Settings, merchant: MerchantSettings, api_key: str, livemode: bool, sleep: Callable[[float], None]
+) -> StripeGateway:
+    from jobs.adapters.rate_limiter import RateLimiter, overall_requests_per_second
+    from jobs.adapters.stripe_gateway import StripeGateway
+
+    chosen = settings.stripe
+    overall = chosen.requests_per_second
+    return StripeGateway(
+        api_key,
+        api_base=chosen.api_base,
+        api_version=chosen.api_version,
+        limiter=RateLimiter(
+            requests_per_second=overall_requests_per_second(livemode) if overall == "auto" else overall,
+            endpoint_requests_per_second=chosen.endpoint_requests_per_second,
+            sleep=sleep,
+        ),
+        stripe_account=merchant.stripe_account,
+        max_attempts=chosen.max_attempts,
+        max_elapsed_seconds=chosen.max_elapsed_seconds,
+        sleep=sleep,
+    )
