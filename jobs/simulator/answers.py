@@ -88,13 +88,11 @@ def on_lagged(state: State, session_id: str, _: int) -> None:
     """The moment at which a lagging success reaches the accounts."""
     session = state.sessions[session_id]
     authorization = state.authorizations[session.authorization_id or ""]
-    if authorization.status != "disconnected":
-        _relink(
-            state,
-            session,
-            authorization,
-            [state.accounts[each] for each in session.account_ids if each in state.accounts],
-        )
+    still_there = [
+        account for account in authorization.accounts if account.id in session.account_ids and account.is_relinkable
+    ]
+    if still_there and authorization.status != "disconnected":
+        _relink(state, session, authorization, still_there)
 
 
 def _draws(state: State, session: Session) -> Draws:
@@ -105,10 +103,12 @@ def _settle(
     state: State, session: Session, how: str, accounts: Sequence[str] | None, draws: Draws
 ) -> tuple[str, list[Account]]:
     """What is possible: a bank that is down or an authorization without usable accounts ends in a failure."""
-    if how not in ("whole", "partial", "new_authorization"):
+    if how in ("failed", "cancelled", "succeeded_without_result"):
         return how, []
     if session.authorization_id is None:
         raise ValueError(f"session {session.id} relinks nothing, so it cannot be answered by {how!r}")
+    if how in _FAILURES:
+        return how, []
     authorization = state.authorizations[session.authorization_id]
     if accounts is not None:
         return how, [_own_account(authorization, account_id) for account_id in accounts]
@@ -130,9 +130,9 @@ def _settle(
 
 def _own_account(authorization: Authorization, account_id: str) -> Account:
     for account in authorization.accounts:
-        if account.id == account_id:
+        if account.id == account_id and account.is_relinkable:
             return account
-    raise ValueError(f"account {account_id} is none of authorization {authorization.id}")
+    raise ValueError(f"account {account_id} is none of authorization {authorization.id} that could be relinked")
 
 
 def _eligible(session: Session, authorization: Authorization) -> list[Account]:

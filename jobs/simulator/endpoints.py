@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from jobs.simulator import changes, parameters, render
 from jobs.simulator.changes import Due
 from jobs.simulator.failures import ApiFailure, missing
-from jobs.simulator.model import Account, Event
+from jobs.simulator.model import Account
+from jobs.simulator.paging import created_bounds, cut_page, event_types
 from jobs.simulator.parameters import LIST, RANGE, TEXT, Parameters, Schema
 from jobs.simulator.render import Json, Rendering
 from jobs.simulator.world import World
@@ -35,16 +35,6 @@ _REFRESH_PERMISSION = {
 }
 
 
-class Identified(Protocol):
-    """Anything with an id."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-
-Item = TypeVar("Item", bound=Identified)
 Handler = Callable[[World, Rendering, str, Parameters], Json]
 
 
@@ -110,7 +100,7 @@ def _list_accounts(world: World, shown: Rendering, _: str, given: Parameters) ->
         index = bisect_left(source, account.position, key=lambda each: each.position)
         return index if index < len(source) and source[index] is account else None
 
-    found, has_more = _page(source, given, position, "account")
+    found, has_more = cut_page(source, given, position, "account")
     bodies = [_expand(world, render_account(world, item, shown), expanded) for item in found]
     return render.page(bodies, has_more, "/v1/financial_connections/accounts")
 
@@ -172,7 +162,7 @@ def _list_institutions(world: World, _: Rendering, __: str, given: Parameters) -
     parameters.check(given, _PAGE)
     source = list(reversed(world.institutions.values()))
     places = {institution.id: index for index, institution in enumerate(source)}
-    found, has_more = _page(source, given, places.get, "institution")
+    found, has_more = cut_page(source, given, places.get, "institution")
     bodies = (render.institution(each, world.livemode) for each in found)
     return render.page(bodies, has_more, "/v1/financial_connections/institutions")
 
@@ -188,11 +178,11 @@ def _retrieve_institution(world: World, _: Rendering, institution_id: str, given
 def _list_events(world: World, _: Rendering, __: str, given: Parameters) -> Json:
     parameters.check(given, _EVENT_LIST)
     _expansions(given, "data.", None)
-    wanted = _event_types(given)
+    wanted = event_types(given)
     if given.get("delivery_success", "true") not in ("true", "false"):
         raise ApiFailure(400, f"Invalid boolean: {given['delivery_success']}", param="delivery_success")
     world.prune_events()
-    first, last = _created_bounds(world.events, given.get("created"))
+    first, last = created_bounds(world.events, given.get("created"))
     source = world.events[first:last]
     if wanted is not None:
         source = [event for event in source if any(fnmatchcase(event.type, pattern) for pattern in wanted)]
@@ -208,7 +198,7 @@ def _list_events(world: World, _: Rendering, __: str, given: Parameters) -> Json
         event = beyond.get(cursor)
         return None if event is None else bisect_left(source, event.created, key=lambda each: each.created)
 
-    found, has_more = _page(source, given, position, "event")
+    found, has_more = cut_page(source, given, position, "event")
     bodies = [render.event(each, world.livemode, world.default_api_version) for each in found]
     return render.page(bodies, has_more, "/v1/events")
 
@@ -226,7 +216,7 @@ def _empty_list(url: str) -> Handler:
     def handler(_: World, __: Rendering, ___: str, given: Parameters) -> Json:
         parameters.check(given, _PAGE)
         nothing: list[Account] = []
-        _page(nothing, given, lambda _: None, "object")
+        cut_page(nothing, given, lambda _: None, "object")
         return render.page((), False, url)
 
     return handler
@@ -246,75 +236,6 @@ def _account(world: World, account_id: str) -> Account:
         mode, other = ("live", "test") if world.livemode else ("test", "live")
         failure.message += f"; a similar object exists in {other} mode, but a {mode} mode key was used."
     raise failure
-
-
-def _page(
-    source: Sequence[Item], given: Parameters, position: Callable[[str], int | None], object_name: str
-) -> tuple[list[Item], bool]:
-    """Newest first from an oldest-first sequence (Stripe API docs: pagination)."""
-    limit = parameters.integer(given.get("limit", "10"), "limit")
-    if limit < 1 or limit > 100:
-        side = ("less", "100") if limit > 100 else ("greater", "1")
-        raise ApiFailure(
-            400,
-            f"This value must be {side[0]} than or equal to {side[1]}.",
-            code="parameter_invalid_integer",
-            param="limit",
-        )
-    if "starting_after" in given and "ending_before" in given:
-        raise ApiFailure(400, "Pass only one of starting_after and ending_before.", param="starting_after")
-    for name in ("starting_after", "ending_before"):
-        cursor = parameters.text(given, name)
-        if cursor is None:
-            continue
-        place = position(cursor)
-        if place is None:
-            raise missing(object_name, cursor, name, status=400)
-        if name == "starting_after":
-            older = max(0, place - limit)
-            return list(reversed(source[older:place])), older > 0
-        newer = source[place + 1 : place + 1 + limit]
-        return list(reversed(newer)), len(source) > place + 1 + limit
-    first = max(0, len(source) - limit)
-    return list(reversed(source[first:])), first > 0
-
-
-def _event_types(given: Parameters) -> list[str] | None:
-    wanted = given.get("types")
-    if wanted is not None and "type" in given:
-        raise ApiFailure(400, "You may only specify one of these parameters: type, types.", param="types")
-    if wanted is None:
-        named = parameters.text(given, "type")
-        return None if named is None else [named]
-    if not wanted or len(wanted) > 20:
-        raise ApiFailure(400, "types takes 1 to 20 event names.", param="types")
-    for name in wanted:
-        if "*" in name:
-            raise ApiFailure(400, f"Invalid event name in types: {name}", param="types")
-    return list(wanted)
-
-
-def _created_bounds(events: Sequence[Event], created: Any) -> tuple[int, int]:
-    if created is None:
-        return 0, len(events)
-
-    def place(find: Callable[..., int], value: str, param: str) -> int:
-        return find(events, parameters.integer(value, param), key=lambda event: event.created)
-
-    if isinstance(created, str):
-        return place(bisect_left, created, "created"), place(bisect_right, created, "created")
-    first, last = 0, len(events)
-    for name, value in created.items():
-        param = f"created[{name}]"
-        if name == "gte":
-            first = max(first, place(bisect_left, value, param))
-        elif name == "gt":
-            first = max(first, place(bisect_right, value, param))
-        elif name == "lte":
-            last = min(last, place(bisect_right, value, param))
-        else:
-            last = min(last, place(bisect_left, value, param))
-    return first, max(first, last)
 
 
 def _expansions(given: Parameters, prefix: str, shown: Rendering | None) -> tuple[str, ...]:

@@ -39,12 +39,14 @@ _ODD_REFERENCES = (
 )
 
 
-def make_ledger(world: World, seed: int = 1, disagreements: bool = True) -> list[LedgerRow]:
+def make_ledger(
+    world: World, seed: int = 1, disagreements: bool = True, merchant: str | None = None
+) -> list[LedgerRow]:
     """A ledger row for each account that is not disconnected, and for a few that are.
 
     With `disagreements`, every kind there is: rows Stripe does not know, accounts without a row, another holder,
     closed rows, customers who must not be contacted, permissions beyond those granted, payments on tokenized numbers,
-    several currencies, odd references and empty cells. What a row says depends on the seed and its account alone.
+    several currencies, odd references and empty cells. `merchant` adds that column, for ledgers of several. What a row says depends on the seed and its account alone.
     """
     rows: list[LedgerRow] = []
     with world.lock:
@@ -57,14 +59,18 @@ def make_ledger(world: World, seed: int = 1, disagreements: bool = True) -> list
             rows.append(_row(account, draws, disagreements))
             if disagreements and draws.chance(UNKNOWN_TO_STRIPE_SHARE):
                 rows.append(_unknown_to_stripe(account, seed))
+    if merchant is not None:
+        rows = [{"merchant": merchant, **row} for row in rows]
     return rows
 
 
 def write_ledger_csv(path: str | Path, rows: Iterable[Mapping[str, str | int | None]]) -> Path:
     """Write rows as CSV with a header, UTF-8; None is an empty cell."""
     target = Path(path)
+    rows = list(rows)
+    columns = ("merchant", *LEDGER_COLUMNS) if any("merchant" in row for row in rows) else LEDGER_COLUMNS
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, LEDGER_COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     return target

@@ -56,6 +56,7 @@ class SimulatorServer:
         self._latency_seconds = latency_seconds
         self._http = _Http(("127.0.0.1", port), self._respond)
         self._thread: threading.Thread | None = None
+        self._is_serving = False
 
     @property
     def port(self) -> int:
@@ -75,18 +76,21 @@ class SimulatorServer:
 
     def serve_forever(self) -> None:
         """Serve in this thread until `close` or an interrupt."""
+        self._is_serving = True
         try:
             self._http.serve_forever(0.2)
         finally:
-            self._http.server_close()
+            self._is_serving = False
+            self.close()
 
     def close(self) -> None:
         """Stop, and close every connection, hanging ones too."""
         self._http.is_closing = True
         for world in self.worlds:
             world.faults.release_hanging()
-        if self._thread is not None:
+        if self._thread is not None or self._is_serving:
             self._http.shutdown()
+        if self._thread is not None:
             self._thread.join()
             self._thread = None
         self._http.close_connections()

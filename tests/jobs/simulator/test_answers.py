@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -148,6 +149,28 @@ def test_lagging_success(world: World, authorization: Authorization, client: Cli
     assert set(statuses(client).values()) == {"active"}
 
 
+def test_lagging_success_does_not_undo_a_disconnection(
+    world: World, authorization: Authorization, client: Client
+) -> None:
+    world.break_authorization("fcauth_1")
+    world.answer(start(client, authorization), "whole", lag_seconds=3600)
+    world.disconnect_account("fca_1")
+    world.advance(hours=1)
+    assert statuses(client) == {"fca_1": "disconnected", "fca_2": "active", "fca_3": "active"}
+
+
+def test_only_relinkable_accounts_of_the_authorization_can_be_chosen(
+    world: World, authorization: Authorization, client: Client
+) -> None:
+    world.add_authorization(("customer", "cus_2"), accounts=[{"account_id": "fca_foreign"}])
+    world.disconnect_account("fca_2")
+    session_id = start(client, authorization)
+    for account_id in ("fca_2", "fca_foreign"):
+        with pytest.raises(ValueError, match=account_id):
+            world.answer(session_id, "partial", accounts=[account_id])
+    assert read(client, session_id)["status"] == "pending"
+
+
 def test_closed_and_disconnected_accounts_do_not_come_back(
     world: World, authorization: Authorization, client: Client
 ) -> None:
@@ -164,7 +187,7 @@ def test_account_scope_and_subcategory_filter_bound_the_choice(
 ) -> None:
     world.break_authorization("fcauth_1")
     scoped = start(client, authorization, **{"relink_options[account]": "fca_1", "limits[accounts]": "1"})
-    world.behaviour = Behaviour(**_quiet(sibling_reactivated_share=0.0))
+    world.behaviour = replace(Behaviour.quiet(), sibling_reactivated_share=0.0)
     world.answer(scoped, "whole")
     assert read(client, scoped)["relink_result"]["account"] == "fca_1"
     assert statuses(client) == {"fca_1": "active", "fca_2": "inactive", "fca_3": "inactive"}
@@ -174,7 +197,7 @@ def test_account_scope_and_subcategory_filter_bound_the_choice(
 
 
 def test_siblings_may_come_back_with_one_account(world: World, authorization: Authorization, client: Client) -> None:
-    world.behaviour = Behaviour(**_quiet(sibling_reactivated_share=1.0))
+    world.behaviour = replace(Behaviour.quiet(), sibling_reactivated_share=1.0)
     world.break_authorization("fcauth_1")
     session_id = start(client, authorization, "balances", **{"relink_options[account]": "fca_1"})
     world.answer(session_id, "whole")
@@ -244,8 +267,3 @@ def test_an_answered_session_cannot_be_answered_again(
     world.answer(session_id, "cancelled")
     with pytest.raises(ValueError, match="only a pending one"):
         world.answer(session_id, "whole")
-
-
-def _quiet(**changes: Any) -> dict[str, Any]:
-    quiet = Behaviour.quiet()
-    return {name: getattr(quiet, name) for name in Behaviour.__dataclass_fields__} | changes

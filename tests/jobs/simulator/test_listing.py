@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -168,6 +169,15 @@ def test_session_event_and_the_switch_for_creation(world: World, client: Client)
     assert event["data"]["object"]["id"] == session["id"]
     assert "relink_result" not in event["data"]["object"]
     assert event["request"] == {"id": None, "idempotency_key": None}
+
+
+def test_creation_may_emit_an_event_with_its_key(world: World, client: Client) -> None:
+    world.behaviour = replace(world.behaviour, session_creation_emits_event=True)
+    made = client.post(SESSIONS, relink_params(world.authorizations["fcauth_1"]), key="key-1")
+    event = client.get("/v1/events").json["data"][0]
+    assert event["type"] == "financial_connections.session.updated"
+    assert event["data"]["object"]["id"] == made.json["id"]
+    assert event["request"] == {"id": made.headers["Request-Id"], "idempotency_key": "key-1"}
 
 
 def test_expected_deactivation_is_announced_and_happens(world: World, client: Client) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -257,6 +260,24 @@ def test_ledger_without_disagreements_agrees() -> None:
         assert row["do_not_contact"] in ("", "false", "no", "0")
 
 
+def test_ledger_of_one_merchant_among_several(tmp_path: Path) -> None:
+    rows = make_ledger(World.generate(50, seed=6), merchant="north")
+    path = write_ledger_csv(tmp_path / "ledger.csv", rows)
+    parsed = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    assert {row["merchant"] for row in parsed} == {"north"}
+    assert tuple(parsed[0]) == ("merchant", *LEDGER_COLUMNS)
+
+
+def test_blocking_server_ends_when_closed(world: World) -> None:
+    server = SimulatorServer(world)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    assert Client(server.port).get(ACCOUNTS).status == 200
+    server.close()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
 def test_ledger_rows_do_not_change_when_others_arrive() -> None:
     world = World.generate(500, seed=6, behaviour=Behaviour(daily_new_link_rate=0.05, automatic_answers=False))
     before = {row["account_id"]: row for row in make_ledger(world, seed=6)}
@@ -266,9 +287,6 @@ def test_ledger_rows_do_not_change_when_others_arrive() -> None:
 
 
 def test_simulator_imports_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, jobs.simulator.server, jobs.simulator.ledger;"
         "print([m for m in ('stripe','pandas','pyarrow','sqlalchemy','requests','pydantic') if m in sys.modules])"
