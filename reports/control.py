@@ -21,7 +21,9 @@ class ControlInputs:
     they share. `plan_requests` counts the plan. `keys_posted` counts the different idempotency keys that the gateway sent.
     `sessions_recorded` counts this run's requests that the records hold as created. `open_before`, `answered` and `open_after`
     count sessions waiting for an answer before the run, those of them or of tonight's that got one, and those still waiting.
-    `window_requests` counts the recorded requests of the 30 business dates ending tonight.
+    `outcome_requests` counts the recorded requests whose outcome this run changed or that are still open, `successors_recorded`
+    the replaced accounts that the records hold for this run, and `window_requests` the recorded requests of the 30 business dates
+    ending tonight.
     """
 
     accounts_pulled: int | None = None
@@ -33,6 +35,8 @@ class ControlInputs:
     open_before: int | None = None
     answered: int | None = None
     open_after: int | None = None
+    outcome_requests: int | None = None
+    successors_recorded: int | None = None
     window_requests: int | None = None
 
     def as_json(self) -> dict[str, int | None]:
@@ -111,7 +115,12 @@ def _pairs(tables: Mapping[str, pa.Table], numbers: ControlInputs) -> Iterator[P
         yield from _request_pairs(tables["relink_requests"], numbers)
     if "relink_outcomes" in tables:
         pending = count_in(tables["relink_outcomes"]["outcome"], (OutcomeKind.PENDING,))
+        rows = tables["relink_outcomes"].num_rows
+        yield "relink_outcomes rows = requests changed or still open in the records", rows, numbers.outcome_requests
         yield "relink_outcomes rows still pending = sessions open after", pending, numbers.open_after
+    if "account_successors" in tables:
+        rows = tables["account_successors"].num_rows
+        yield "account_successors rows = successors in the records", rows, numbers.successors_recorded
     if "failure_reasons" in tables:
         counted = pc.sum(tables["failure_reasons"]["requests"]).as_py() or 0
         yield "failure_reasons requests = requests of 30 business dates in the records", counted, numbers.window_requests
@@ -127,6 +136,14 @@ def _account_pairs(accounts: pa.Table, numbers: ControlInputs) -> Iterator[Pair]
 
 
 def _authorization_pairs(accounts: pa.Table, authorizations: pa.Table) -> Iterator[Pair]:
+    in_question = pc.or_kleene(
+        pc.is_in(accounts["finding"], pa.array(AFFECTED_FINDINGS)), pc.equal(accounts["next_step"], str(NextStep.REVIEW))
+    )
+    yield (
+        "authorizations of accounts affected or to review = authorizations rows",
+        len(pc.unique(accounts.filter(in_question)["authorization_id"]).drop_null()),
+        authorizations.num_rows,
+    )
     yield (
         "affected accounts = affected accounts of all authorizations",
         count_in(accounts["finding"], AFFECTED_FINDINGS),

@@ -68,7 +68,7 @@ class ReportDirectory:
     """The root of all reports, and how files are written there.
 
     `formats` that this version does not write are passed over. `reached` is told each step of publishing by name, so that a
-    test can end the process there.
+    test can end the process there; `swap` exchanges two directories in one step, or says False where that cannot be done.
     """
 
     root: Path
@@ -76,6 +76,7 @@ class ReportDirectory:
     file_mode: int = 0o600
     group: str | None = None
     reached: Callable[[str], None] = field(default=_ignore, repr=False)
+    swap: Callable[[Path, Path], bool] = field(default=exchange, repr=False)
 
     def publish(
         self, facts: RunFacts, tables: Mapping[str, pa.Table], control_inputs: Mapping[str, ControlInputs] | None = None
@@ -144,7 +145,7 @@ class ReportDirectory:
                 entries = {}
                 for name, rows, chunks in self._contents(facts.stamp, tables, summary):
                     self.reached(f"before {name}")
-                    sha256, size = write_file(temporary / name, chunks, access)
+                    sha256, size = write_file(temporary / name, self._told(name, chunks), access)
                     entries[name] = {"sha256": sha256, "bytes": size, "rows": rows}
                     self.reached(f"after {name}")
                 write_file(temporary / MANIFEST, [_json(_manifest(facts, summary, inputs, entries))], access)
@@ -157,10 +158,15 @@ class ReportDirectory:
             remove_tree(temporary)
         self.reached("old report removed")
 
+    def _told(self, name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+            self.reached(f"part of {name}")
+
     def _take_over(self, temporary: Path, final: Path) -> None:
         if not os.path.lexists(final):
             temporary.rename(final)
-        elif not exchange(temporary, final):
+        elif not self.swap(temporary, final):
             self._set_aside(temporary, final)
         self.reached("renamed")
         sync_directory(final.parent)

@@ -128,7 +128,7 @@ def tables(
 
 
 def night() -> dict[str, pa.Table]:
-    """A small night: one account sent, one to review, one healthy, one only in the ledger."""
+    """A small night: one account sent, one to review, one healthy, one only in the ledger; and an earlier success."""
     frame = findings(
         broken("fca_1", exposure_minor=1250, currency="EUR", reference="loan 1", authorization_id="fcauth_1"),
         account("fca_2", authorization_id="fcauth_1"),
@@ -147,7 +147,8 @@ def night() -> dict[str, pa.Table]:
         ),
     )
     sent = stored()
-    return tables(frame, (sent,), (sent,))
+    successor = Successor("fca_8", "fca_9", "fcauth_8", "fcauth_9", "id", "req_0")
+    return tables(frame, (sent,), (sent,), (successor,))
 
 
 NIGHT_INPUTS = ControlInputs(
@@ -160,6 +161,8 @@ NIGHT_INPUTS = ControlInputs(
     open_before=2,
     answered=2,
     open_after=1,
+    outcome_requests=1,
+    successors_recorded=1,
     window_requests=1,
 )
 """The other side of `night`."""

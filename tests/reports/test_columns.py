@@ -1,0 +1,104 @@
+"""The written columns are the promised ones, in the promised order, and every closed value is explained."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconcile.model import AFFECTED, Finding, NextStep, OutcomeKind, Result
+from reports.closed_lists import CLOSED_LISTS
+from reports.columns import TABLES, TYPE_NAMES, markdown
+
+PROMISED = {
+    "accounts": "merchant, account_id, authorization_id, account_holder_id, institution_name, last4, subcategory, ledger_status,"
+    " stripe_status, cause, action, finding, also, next_step, inactive_since, inactive_since_basis, days_inactive,"
+    " expected_deactivation_date, days_to_deactivation, permissions, missing_permissions, shared_accounts, shared_affected,"
+    " last_refreshed_at, exposure_minor, currency, reference",
+    "authorizations": "merchant, authorization_id, account_holder_id, institution_name, accounts, affected_accounts, finding,"
+    " next_step, attempts, last_request_at, exposure_minor, currency, exposure_by_currency, references",
+    "relink_requests": "merchant, request_id, authorization_id, account_id, account_holder_id, institution_name, reason,"
+    " covered_accounts, permissions, widens, delivery, attempt, result, session_id, error_type, error_code, error_message,"
+    " http_status, stripe_request_id, calls, requested_at, references",
+    "relink_outcomes": "merchant, request_id, session_id, authorization_id, account_holder_id, institution_name, cause, outcome,"
+    " previous_outcome, failure_reason, session_status, new_authorization_id, accounts_expected, accounts_cured, requested_at,"
+    " outcome_at, outcome_at_basis, hours_to_outcome, last_checked_at, reason, attempt, delivery, origin, exposure_minor,"
+    " currency, references",
+    "account_successors": "merchant, old_account_id, new_account_id, old_authorization_id, new_authorization_id, matched_by,"
+    " request_id",
+    "failure_reasons": "merchant, institution_name, cause, outcome, failure_reason, requests, share",
+}
+
+TYPES_BY_NAME = {
+    "also": "list of texts",
+    "permissions": "list of texts",
+    "missing_permissions": "list of texts",
+    "covered_accounts": "list of texts",
+    "references": "list of texts",
+    "exposure_by_currency": "list of texts",
+    "expected_deactivation_date": "date",
+    "widens": "true or false",
+    "share": "number",
+    "hours_to_outcome": "number",
+} | dict.fromkeys(
+    [
+        "days_inactive",
+        "days_to_deactivation",
+        "shared_accounts",
+        "shared_affected",
+        "exposure_minor",
+        "accounts",
+        "affected_accounts",
+        "attempts",
+        "attempt",
+        "http_status",
+        "calls",
+        "accounts_expected",
+        "accounts_cured",
+        "requests",
+    ],
+    "whole number",
+)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_columns_stand_in_the_promised_order(name: str) -> None:
+    assert list(TABLES[name].names) == PROMISED[name].split(", ")
+
+
+def test_there_is_no_other_table() -> None:
+    assert list(TABLES) == list(PROMISED)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_types_follow_from_names(name: str) -> None:
+    """Money is whole minor units, a moment is a time in UTC, and everything unlisted is text."""
+    for column in TABLES[name].columns:
+        moment = column.name.endswith("_at") or column.name == "inactive_since"
+        expected = "time" if moment else TYPES_BY_NAME.get(column.name, "text")
+        assert TYPE_NAMES[column.type] == expected, column.name
+
+
+def test_every_value_of_a_closed_list_is_explained() -> None:
+    for name, values in (
+        ("finding", list(Finding)),
+        ("next_step", list(NextStep)),
+        ("result", list(Result)),
+        ("outcome", list(OutcomeKind)),
+        ("reason", list(AFFECTED)),
+    ):
+        assert list(CLOSED_LISTS[name]) == values
+    for values in CLOSED_LISTS.values():
+        assert all(meaning.endswith(".") for meaning in values.values())
+
+
+def test_markdown_names_every_column_and_value_once_in_its_table() -> None:
+    sections = {part.split("`", 1)[0]: part for part in markdown().split("### `")}
+    for name, contract in TABLES.items():
+        cells = [
+            line.split("|")[1].strip()
+            for line in sections[name].split("\n### ")[0].splitlines()
+            if line.startswith("| `")
+        ]
+        assert cells == [f"`{column}`" for column in contract.names]
+    for values in CLOSED_LISTS.values():
+        for value in values:
+            assert f"| `{value}` |" in markdown()
