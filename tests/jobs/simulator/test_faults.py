@@ -163,6 +163,9 @@ def test_buckets_refill_with_time_and_name_what_is_full() -> None:
     assert admitted("sessions.create", 6) == (4, {(429, "global-rate")})
     now[0] = 0.5
     assert admitted("accounts.list", 3) == (2, {(429, "endpoint-rate")})
+    for tick in range(1, 41):
+        now[0] = 0.5 + tick * 0.25
+        assert admitted("accounts.list", 2)[0] == 1
     now[0] = 100.0
     assert admitted("accounts.list", 5) == (4, {(429, "endpoint-rate")})
 

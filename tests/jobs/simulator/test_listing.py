@@ -35,6 +35,9 @@ def test_ending_before_gives_the_page_just_newer(world: World, client: Client) -
     newest = client.get(ACCOUNTS, {"ending_before": order[2], "limit": 4}).json
     assert [account["id"] for account in newest["data"]] == order[:2]
     assert newest["has_more"] is False
+    exact = client.get(ACCOUNTS, {"ending_before": order[4], "limit": 4}).json
+    assert [account["id"] for account in exact["data"]] == order[:4]
+    assert exact["has_more"] is False
 
 
 def test_cursor_beyond_the_last_account_is_an_empty_page(world: World, client: Client) -> None:
