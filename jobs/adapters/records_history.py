@@ -68,6 +68,8 @@ def latest_history(database: Database, scope: Scope, as_of: datetime | None = No
     where = f"merchant = {mark} AND mode = {mark}{until}"
     if database.kind == "sqlite":
         # With a single max(), SQLite takes the other columns from that row (SQLite documentation: "Bare columns in an aggregate query").
+        newest = f"SELECT {{columns}}, max(observed_at) FROM {_TABLE} WHERE {where} GROUP BY account_id"  # noqa: S608
+    else:
         newest = f"SELECT DISTINCT ON (account_id) {{columns}} FROM {_TABLE} WHERE {where} ORDER BY account_id, observed_at DESC"  # noqa: S608
     return _frame(database, [(newest, values)])
 
