@@ -258,7 +258,7 @@ class StripeGateway:
         )
 
     def probe_key(self) -> list[KeyProbe]:
-        """Ask, by reads only, what the key may do; a key for this job needs the first five and should lack the others.
+        """Ask, by reads only, what the key may do; a key for this job needs the first four and should lack the others.
 
         Nothing of the answers is kept. An id that does not exist is answered by 404 where reading is allowed.
         """
