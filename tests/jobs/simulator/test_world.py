@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from jobs.simulator.banks import TEST_INSTITUTIONS
 from jobs.simulator.behaviour import Behaviour
+from jobs.simulator.changes import Due
 from jobs.simulator.clock import SimulatedClock
 from jobs.simulator.ledger import LEDGER_COLUMNS, make_ledger, write_ledger_csv
 from jobs.simulator.model import CATEGORY_OF, INACTIVE_CAUSES, PERMISSIONS
@@ -181,6 +183,32 @@ def test_healing_and_account_level_breaks(world: World) -> None:
     world.break_authorization("fcauth_1")
     world.heal_authorization("fcauth_1")
     assert {account.status for account in world.listing} == {"active"}
+
+
+def test_trouble_returns_after_healing() -> None:
+    behaviour = replace(Behaviour.quiet(), daily_break_rate=0.2, break_causes={"access_expired": 1.0}, heal_share=1.0)
+    world = World.empty(seed=3, behaviour=behaviour)
+    world.add_authorization(accounts=[{"account_id": "fca_1"}])
+    breaks: set[int] = set()
+    for _ in range(100):
+        world.advance(days=1)
+        if world.accounts["fca_1"].inactive_action == "relink_required":
+            breaks.add(world.accounts["fca_1"].broken_at)
+    assert len(breaks) >= 3
+
+
+def test_healing_meant_for_one_break_does_not_end_the_next(world: World) -> None:
+    world.break_account("fca_1")
+    first = world.accounts["fca_1"].broken_at
+    world.schedule(world.now + 7200, Due.HEAL, "fca_1", first)
+    world.heal_account("fca_1")
+    world.advance(hours=1)
+    world.break_account("fca_1")
+    world.advance(hours=2)
+    assert world.accounts["fca_1"].status == "inactive"
+    world.schedule(world.now + 1, Due.HEAL, "fca_1", world.accounts["fca_1"].broken_at)
+    world.advance(hours=1)
+    assert world.accounts["fca_1"].status == "active"
 
 
 def test_holder_override_moves_the_account_between_holders(world: World, client: Client) -> None:
