@@ -19,10 +19,12 @@ import pytest
 from reconcile.errors import ReportError
 from reconcile.model import RunStamp
 from reports.columns import TABLES
+from reports.disk import exchange
 from reports.files import ReportDirectory, check_writable, clean_leftovers, read_table
 from reports.summary import RunFacts
 from reports.verification import verify
 from tests.reports.factories import NIGHT_INPUTS, STAMP, facts, night
+from tests.reports.publish_until import cannot_swap
 
 
 @pytest.fixture
@@ -331,6 +333,23 @@ class TestLeftovers:
         finally:
             os.close(descriptor)
         assert clean_leftovers(tmp_path) == [living]
+
+    @pytest.mark.parametrize("swap", [exchange, cannot_swap])
+    def test_cleaning_beside_a_publication_does_not_disturb_it(self, tmp_path: Path, swap: Callable[[Path, Path], bool]) -> None:
+        """A dry run publishes without the lock, so another run may clean up at any of its steps."""
+        steps: list[str] = []
+
+        def clean(step: str) -> None:
+            steps.append(step)
+            clean_leftovers(tmp_path)
+
+        directory = ReportDirectory(tmp_path, reached=clean, swap=swap)
+        publish(directory, facts())
+        path = publish(directory, facts(sent=2))
+        assert verify(path) == []
+        assert json.loads((path / "summary.json").read_text())["sent"] == 2
+        assert list(path.parent.iterdir()) == [path]
+        assert len(steps) > 40
 
     def test_of_no_root_there_is_nothing_to_clean(self, tmp_path: Path) -> None:
         assert clean_leftovers(tmp_path / "not-there") == []
