@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobs.settings_checks import DEFAULT_KEY_VARIABLE, STRIPE_API, STRIPE_ENDPOINT_LIMIT, is_loopback
+from jobs.settings_checks import DEFAULT_KEY_VARIABLE, STRIPE_API, STRIPE_ENDPOINT_LIMIT, STRIPE_LIMIT, is_loopback
 from jobs.settings_source import Fault
 
 
@@ -52,6 +52,11 @@ def _stripe_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(
             ("stripe", "endpoint_requests_per_second"),
             f"is above the {limit:g} that Stripe allows to each endpoint; lower it",
+        )
+    overall = stripe.get("requests_per_second")
+    if isinstance(overall, (int, float)) and overall > STRIPE_LIMIT and not loopback:
+        yield Fault(
+            ("stripe", "requests_per_second"), f"is above the {STRIPE_LIMIT:g} that Stripe allows in live mode; lower it"
         )
     merchants = values.get("merchants")
     for index, merchant in enumerate(map(_mapping, merchants if isinstance(merchants, list) else [])):

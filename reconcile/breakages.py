@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from reconcile.classify import flags
 from reconcile.model import AFFECTED, KIND_OF_FINDING, Breakage, BreakageKey, Finding, RunStamp
 from reconcile.normalize import split_words
+from reconcile.request import plain_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,9 @@ def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[
     shown = findings["finding"].isin([str(kind) for kind in AFFECTED]) | (findings["also"] != "")
     shown |= findings["finding"] == str(Finding.UNREADABLE)
     columns = ["account_id", "authorization_id", "finding", "also", "ledger_status"]
-    rows = findings.loc[shown & findings["authorization_id"].notna(), columns]
+    rows = plain_rows(findings.loc[flags(shown & findings["authorization_id"].notna()), columns])
     successors = set(replaced_accounts)
-    for account_id, authorization_id, finding, also, ledger_status in rows.itertuples(index=False, name=None):
+    for account_id, authorization_id, finding, also, ledger_status in (row.values() for row in rows):
         kinds = {str(KIND_OF_FINDING[name]) for name in (finding, *split_words(also)) if name in KIND_OF_FINDING}
         if finding == Finding.UNREADABLE:
             kinds = {str(kind) for kind in KIND_OF_FINDING.values()}

@@ -261,11 +261,13 @@ def open_database(url: str, *, create: bool = True, read_only: bool = False, che
 
 def _open_postgresql(url: URL, *, read_only: bool) -> Database:
     shown = url.set(query={}).render_as_string(hide_password=True)
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=arguments)
-    database = Database(engine, shown=shown, read_only=read_only, ephemeral=False)
-    with database.read() as connection:
-        connection.execute(text("SELECT 1"))
+    database = Database(postgresql_engine(url), shown=shown, read_only=read_only)
+    try:
+        with database.read() as connection:
+            connection.execute(text("SELECT 1"))
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
@@ -273,103 +275,29 @@ def _open_sqlite(url: URL, *, create: bool, read_only: bool, check: bool) -> Dat
     if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query:
         raise DatabaseError("database.url must name a plain file: a database in memory forgets whom it has contacted")
     path = Path(url.database)
+    refuse_network_filesystem(path)
     if not path.exists():
         if not create:
             return _stand_in(str(path))
-        refuse_network_filesystem(path)
         create_private_file(path)
-    refuse_network_filesystem(path)
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        hide_parameters=True,
-        connect_args={"timeout": BUSY_TIMEOUT_MILLISECONDS / 1000, "check_same_thread": False},
-    )
-    event.listen(engine, "connect", _prepare_sqlite(str(path), read_only=read_only))
-    event.listen(engine, "begin", _begin_sqlite)
-    database = Database(engine, shown=str(path), read_only=read_only, ephemeral=False)
+    database = Database(sqlite_engine(str(path), read_only=read_only), shown=str(path), read_only=read_only)
     try:
         with database.read() as connection:
             if check:
-                _refuse_damage(connection, str(path))
-            empty = read_only and not inspect(connection).has_table(VERSION_TABLE)
+                refuse_damage(connection, str(path))
+            names = inspect(connection).get_table_names()
     except BaseException:
         database.close()
         raise
-    if empty and not _has_tables(database):
+    if not create and VERSION_TABLE not in names and "relink_runs" not in names:
         database.close()
         return _stand_in(str(path))
     return database
 
 
-def _has_tables(database: Database) -> bool:
-    with database.read() as connection:
-        return inspect(connection).has_table("relink_runs")
-
-
 def _stand_in(shown: str) -> Database:
-    """An empty database of this version in memory, shared by the threads of this process, read only."""
-    name = f"file:relink-{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true"
-    engine = create_engine(
-        URL.create(
-            "sqlite",
-            database=name.partition("?")[0],
-            query={"mode": "memory", "cache": "shared", "uri": "true"},
-        )
-    )
-    event.listen(engine, "begin", _begin_sqlite)
-    event.listen(engine, "connect", _leave_transactions_to_us)
-    keeper = engine.connect()
-    metadata.create_all(keeper)
-    keeper.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num TEXT NOT NULL PRIMARY KEY)"))
-    keeper.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:version)"), {"version": SCHEMA_VERSION})  # noqa: S608
-    keeper.commit()
-    return Database(engine, shown=shown, read_only=True, ephemeral=True, keeper=keeper)
-
-
-def _leave_transactions_to_us(connection: Any, _record: object) -> None:
-    # The driver would otherwise begin transactions itself, late and not for definitions.
-    connection.isolation_level = None
-
-
-def _prepare_sqlite(shown: str, *, read_only: bool) -> Callable[[Any, object], None]:
-    wanted = {"foreign_keys": 1, "synchronous": 2, "journal_mode": "wal"}
-
-    def prepare(connection: Any, record: object) -> None:
-        _leave_transactions_to_us(connection, record)
-        cursor = connection.cursor()
-        try:
-            cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")
-            if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = FULL")
-            cursor.execute("PRAGMA foreign_keys = ON")
-            if read_only:
-                cursor.execute("PRAGMA query_only = ON")
-            found = {name: cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in (*wanted, "busy_timeout")}
-        finally:
-            cursor.close()
-        wrong = [name for name, value in wanted.items() if found[name] != value]
-        if wrong or found["busy_timeout"] < 5000:
-            raise DatabaseError(
-                f"database {shown} does not keep {', '.join(wrong) or 'busy_timeout'} as asked ({found}), so a committed record could be "
-                "lost: move it to a local disk, or set database.url to a PostgreSQL server"
-            )
-
-    return prepare
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("relink_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _refuse_damage(connection: Connection, shown: str) -> None:
-    answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if answer != "ok":
-        raise DatabaseError(
-            f"database {shown} is corrupt: stop the job, keep a copy of the file, and restore the newest backup; "
-            "contacts made since that backup would be forgotten, so look through the reports before the next run"
-        )
+    engine, keeper = stand_in_engine()
+    return Database(engine, shown=shown, read_only=True, keeper=keeper)
 
 
 def _found_version(connection: Connection) -> str | None:

@@ -11,7 +11,9 @@ Runs (`records_runs`)
     record_run_merchant(database, run_id, scope, *, snapshot_id, complete, held, why, counts)
     run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
     complete_run_on(database, business_date, command="run"); last_complete_run(database, scope, before, not_held, on_or_before)
-    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before);
+
+Snapshots (`records_snapshots`)
+    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before)
     snapshots_between(database, scope, first, last)
 
 Account history (`records_history`), frames in the `frames.HISTORY` contract
@@ -120,23 +122,25 @@ from jobs.adapters.records_runs import (
     RUNNING,
     STOPPED,
     RunMerchant,
-    SnapshotRecord,
     StoredRun,
     complete_run_on,
     finish_run,
     last_complete_run,
-    last_snapshot,
     list_runs,
     record_run_merchant,
-    record_snapshot,
     recorded_mode,
     run,
     set_stage,
-    snapshot,
-    snapshots_between,
     stamp_merchant,
     start_run,
     unfinished_runs,
+)
+from jobs.adapters.records_snapshots import (
+    SnapshotRecord,
+    last_snapshot,
+    record_snapshot,
+    snapshot,
+    snapshots_between,
 )
 
 __all__ = [
