@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection
 
+from jobs.adapters.database_engines import postgresql_engine, refuse_damage, sqlite_engine, stand_in_engine
 from jobs.adapters.database_errors import explain, is_conflict, is_lost_connection
 from jobs.adapters.database_files import create_private_file, refuse_network_filesystem
-from jobs.adapters.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
+from jobs.adapters.tables import SCHEMA_VERSION, VERSION_TABLE
 from reconcile.errors import DatabaseError, SchemaOutdated
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MILLISECONDS = 10_000
 TRANSACTION_ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.05
-CONNECT_TIMEOUT_SECONDS = 10
 
 _MIGRATION_LOCK = 7_265_108_113
 """The PostgreSQL advisory lock under which tables are made, so that two first starts do not both make them."""
@@ -59,12 +56,11 @@ class Database:
         *,
         shown: str,
         read_only: bool,
-        ephemeral: bool,
         keeper: Connection | None = None,
     ) -> None:
         self.shown = shown
         self.read_only = read_only
-        self.ephemeral = ephemeral
+        self.ephemeral = keeper is not None
         self.kind = engine.dialect.name
         self._engine = engine
         self._keeper = keeper
@@ -309,5 +305,4 @@ def _found_version(connection: Connection) -> str | None:
 
 def driver_connection(connection: Connection) -> Any:
     """The driver's own connection under a transaction, for bulk work that SQLAlchemy has no call for."""
-    proxied: PoolProxiedConnection = connection.connection
-    return proxied.driver_connection
+    return connection.connection.driver_connection

@@ -39,7 +39,9 @@ def sqlite_engine(path: str, *, read_only: bool) -> Engine:
 def stand_in_engine() -> tuple[Engine, Connection]:
     """An empty database of this version in memory, shared by the threads of this process, and the connection that keeps it alive."""
     memory = {"mode": "memory", "cache": "shared", "uri": "true"}
-    engine = create_engine(URL.create("sqlite", database=f"file:relink-{uuid.uuid4().hex}", query=memory), hide_parameters=True)
+    engine = create_engine(
+        URL.create("sqlite", database=f"file:relink-{uuid.uuid4().hex}", query=memory), hide_parameters=True
+    )
     event.listen(engine, "connect", _leave_transactions_to_us)
     event.listen(engine, "begin", _begin)
     keeper = engine.connect()

@@ -32,6 +32,7 @@ Requests, written (`records_requests`)
     * mark_attempting(database, request_id, at, fence, *, replay=False)
     record_result(database, request_id, state, at, *, calls, session_id, error_type, error_code, error_message, http_status,
                   stripe_request_id, requested_at)
+    add_calls(database, request_id, calls)
     record_not_sent(database, request_id, at, *, error_type, error_message)
     * mark_offered(database, scope, session_id, at) -> bool
     adopt_request(database, scope, run_id, business_date, request, session_id, requested_at, at) -> bool
@@ -108,6 +109,7 @@ from jobs.adapters.records_plans import (
 )
 from jobs.adapters.records_requests import (
     ContactTaken,
+    add_calls,
     adopt_request,
     mark_attempting,
     mark_offered,
@@ -156,6 +158,7 @@ __all__ = [
     "SnapshotRecord",
     "StoredRun",
     "add_api_calls",
+    "add_calls",
     "add_session_checks",
     "add_successors",
     "adopt_request",

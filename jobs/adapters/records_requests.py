@@ -87,7 +87,10 @@ def mark_attempting(
 
     def work(connection: Connection) -> None:
         require_token(connection, fence)
-        values = {"state": str(State.ATTEMPTING), "attempting_at": func.coalesce(requests.c.attempting_at, literal(at, Moment()))}
+        values = {
+            "state": str(State.ATTEMPTING),
+            "attempting_at": func.coalesce(requests.c.attempting_at, literal(at, Moment())),
+        }
         _step(connection, request_id, (expected,), update(requests).values(values), "cannot be sent")
 
     database.run(work, durable=True)
@@ -132,6 +135,12 @@ def record_result(
         _step(connection, request_id, (State.ATTEMPTING,), answer, "already has a result")
 
     database.run(work)
+
+
+def add_calls(database: Database, request_id: str, calls: int) -> None:
+    """Add wire attempts to a request that got no answer and stays `attempting`."""
+    statement = update(requests).where(requests.c.request_id == request_id).values(calls=requests.c.calls + calls)
+    database.run(lambda connection: connection.execute(statement))
 
 
 def record_not_sent(
