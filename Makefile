@@ -1,0 +1,57 @@
+# Everything starts here: `make demo` and `make test` need only Python 3.11 (or newer), make and git.
+#
+#   make demo     several simulated nights of the real job, in ./demo; no key, no network
+#   make test     the tests
+#   make check    style, formatting, types and import rules
+#   make fix      mend what style and formatting can mend by themselves
+#   make lock     choose newer versions of what the project uses (needs uv)
+#
+# PYTHON=/path/to/python chooses the interpreter that .venv is made with.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+TEST_WORKERS ?= auto
+DEMO_OPTIONS ?=
+
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix lock
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
+
+install: $(INSTALLED)
+
+# Installed anew only when the lock or the project's own metadata changed. The stamp comes last, so that an installation that broke off
+# is taken up again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/relink demo $(DEMO_OPTIONS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(TEST_OPTIONS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --universal: one lock for every system and Python; the hashes make any index as good as another, so that none is named.
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-header --no-annotate -o requirements.lock
