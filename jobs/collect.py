@@ -13,7 +13,7 @@ from reconcile.classify import flags
 from reconcile.contacts import is_open
 from reconcile.model import PROVISIONAL_DAYS, Outcome, StoredRequest
 from reconcile.outcomes import AccountStates, Look, account_states, conclude, is_provisional, sessions_to_read
-from reconcile.records import ReadFailed, ReadRejected
+from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,14 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
     waiting = records.open_requests(wiring.database, scope)
     night.open_before = len(waiting)
     followed = waiting + [
-        stored for stored in records.provisional_requests(wiring.database, scope, since) if is_provisional(stored, stamp)
+        stored
+        for stored in records.provisional_requests(wiring.database, scope, since)
+        if is_provisional(stored, stamp)
     ]
     if night.work.collect_everything:
         due = [stored for stored in followed if is_open(stored)]
     else:
-        due = sessions_to_read(followed, night.changed_holders, (), stamp, policy)
+        due = sessions_to_read(followed, night.changed_holders, night.hints.session_updated_at, stamp, policy)
     looks = _read(wiring, night, due)
     states = _states_of_customers(night, followed)
     for stored in followed:
@@ -48,7 +50,9 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
         if _says_more(stored, outcome):
             night.outcomes.append(outcome)
         night.successors.extend(conclusion.successors)
-        night.looked_at.append(_with_outcome(stored, outcome, night))
+        looked_at = _with_outcome(stored, outcome, night)
+        night.looked_at.append(looked_at)
+        night.answered += is_open(stored) and not is_open(looked_at)
 
 
 def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dict[str, Look]:
@@ -60,14 +64,15 @@ def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dic
                 continue
             try:
                 session = night.merchant.gateway.retrieve_session(stored.session_id)
-            except (ReadFailed, ReadRejected) as failed:
+            except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
                 failures += 1
                 logger.warning("session %s could not be read: %s", stored.session_id, failed)
                 if failures >= FAILURES_IN_A_ROW:
                     raise
                 continue
             failures = 0
-            looks[stored.request.request_id] = Look(session, gone=session is None)
+            answered_at = night.hints.session_updated_at.get(stored.session_id)
+            looks[stored.request.request_id] = Look(session, gone=session is None, answered_at=answered_at)
             night.checked.append((stored.request.request_id, None if session is None else session.status))
             step.advance()
     return looks
@@ -101,5 +106,7 @@ def _with_outcome(stored: StoredRequest, outcome: Outcome, night: MerchantNight)
         session_status=outcome.session_status,
         result_authorization_id=outcome.result_authorization_id,
         accounts_cured=outcome.accounts_cured,
-        last_checked_at=night.stamp.as_of if any(stored.request.request_id == one for one, _ in night.checked) else stored.last_checked_at,
+        last_checked_at=night.stamp.as_of
+        if any(stored.request.request_id == one for one, _ in night.checked)
+        else stored.last_checked_at,
     )

@@ -48,7 +48,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     since = stamp.business_date - timedelta(days=wiring.policy.cooldown_days)
     stored = _as_looked_at(records.all_requests_for_planning(wiring.database, scope, since), night.looked_at)
     open_keys = {breakage.key for breakage in night.breakages.open}
-    night.contacts = [one for one in stored if one.request.breakage in open_keys]
+    night.contacts = stored
     matched = [*records.successors(wiring.database, scope), *night.successors]
     successors = {one.old_account_id: one.new_account_id for one in matched}
     agreed = None if work.agreed is None else work.agreed.get(scope.merchant, ())
@@ -62,7 +62,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         breakages=night.breakages.open,
         contacts=sum_up_contacts(stored, open_keys, stamp),
         successors=successors,
-        unmatched_accounts=unmatched_accounts(night.contacts, successors),
+        unmatched_accounts=unmatched_accounts([one for one in stored if one.request.breakage in open_keys], successors),
         only_authorizations=only,
         ignore_cooldown=work.ignore_cooldown,
     )
@@ -101,7 +101,11 @@ def _keep_to_agreed(night: MerchantNight, agreed: Sequence[RelinkRequest]) -> No
         now = tonight.get(before.authorization_id)
         if now is None:
             decision = steps.get(before.authorization_id)
-            why = "it needs no relink any more" if decision is None else f"{decision.next_step}: {decision.detail}".rstrip(": ")
+            why = (
+                "it needs no relink any more"
+                if decision is None
+                else f"{decision.next_step}: {decision.detail}".rstrip(": ")
+            )
             night.skipped.append((before.authorization_id, why))
         elif (changed := _changed(before, now)) is not None:
             night.skipped.append((before.authorization_id, changed))
@@ -110,7 +114,9 @@ def _keep_to_agreed(night: MerchantNight, agreed: Sequence[RelinkRequest]) -> No
     dropped = {request.authorization_id for request in night.plan.requests} - {one.authorization_id for one in kept}
     night.plan = Plan(tuple(kept), night.plan.decisions)
     if dropped:
-        changed_rows = night.findings["authorization_id"].isin(list(dropped)) & (night.findings["next_step"] == "request")
+        changed_rows = night.findings["authorization_id"].isin(list(dropped)) & (
+            night.findings["next_step"] == "request"
+        )
         night.findings.loc[changed_rows.fillna(False).to_numpy(dtype=bool), "next_step"] = "capped"
 
 
@@ -133,8 +139,14 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     assert night.breakages is not None
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
     now = wiring.clock()
-    reached = set(night.findings.loc[night.findings["next_step"].isin([str(step) for step in AUTHORIZATION_STEPS]), "authorization_id"])
-    eligible = [one.key for one in night.breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
+    reached = set(
+        night.findings.loc[
+            night.findings["next_step"].isin([str(step) for step in AUTHORIZATION_STEPS]), "authorization_id"
+        ]
+    )
+    eligible = [
+        one.key for one in night.breakages.open if one.eligible_at is None and one.key.authorization_id in reached
+    ]
     with database.begin():
         if night.pulled:
             records.append_history(database, scope, stamp.run_id, night.history_changed)
@@ -145,5 +157,3 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         for key, reason in night.breakages.closed:
             records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
-
-

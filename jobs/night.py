@@ -15,11 +15,29 @@ from reconcile.model import Holder, Outcome, Plan, RelinkRequest, RunStamp, Stor
 
 
 @dataclass(frozen=True, slots=True)
+class Hints:
+    """What Stripe's events told: the newest time of each kind, by account or session id."""
+
+    deactivated_at: Mapping[str, datetime] = field(default_factory=dict)
+    session_updated_at: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of one session id that was to be followed: adopted, already followed, or refused and why."""
+
+    session_id: str
+    result: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a command wants of a run.
 
     `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
-    look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant.
+    look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
+    `adopts` sessions that something else created.
     """
 
     command: str
@@ -31,6 +49,8 @@ class Work:
     agreed: Mapping[str, Sequence[RelinkRequest]] | None = None
     ignore_cooldown: bool = False
     released_brake: str | None = None
+    adopts: tuple[str, ...] = ()
+    requested_at: datetime | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -49,6 +69,7 @@ class MerchantNight:
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     history_changed: pd.DataFrame = field(default_factory=pd.DataFrame)
     changed_holders: frozenset[Holder] = frozenset()
+    hints: Hints = field(default_factory=Hints)
     settled: list[str] = field(default_factory=list)
     open_before: int = 0
     looked_at: list[StoredRequest] = field(default_factory=list)
@@ -59,8 +80,9 @@ class MerchantNight:
     breakages: BreakageStep | None = None
     findings: pd.DataFrame = field(default_factory=pd.DataFrame)
     plan: Plan = field(default_factory=lambda: Plan((), ()))
+    adoptions: list[Adoption] = field(default_factory=list)
     replays: int = 0
+    answered: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    stopped_midway: Exception | None = None
     why: str | None = None
     complete: bool = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.adapters import records
+from jobs.adopt import adopt
 from jobs.clock import new_stamp
 from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 UNFINISHED_BUSINESS = (State.REJECTED, State.UNKNOWN, State.NOT_SENT, State.PLANNED, State.ATTEMPTING)
 SEVERITY = (1, 130, 143, 2, 3, 5, 4, 0)
 """Exit codes from the worst to the best."""
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
     ("pull", obtain_snapshot),
     ("collect", collect),
     ("classify", classify_accounts),
+    ("adopt", adopt),
     ("plan", plan_requests),
 )
 """Everything up to the decision; none of it contacts anybody, but to settle what was begun before."""
@@ -74,7 +75,9 @@ def run(wiring: Wiring, work: Work) -> RunResult:
         clean_leftovers(wiring.settings.reports.directory)
         for merchant in wiring.merchants:
             scope = merchant.scope
-            records.stamp_merchant(wiring.database, scope.merchant, scope.mode, merchant.settings.stripe_account, stamp.as_of)
+            records.stamp_merchant(
+                wiring.database, scope.merchant, scope.mode, merchant.settings.stripe_account, stamp.as_of
+            )
         finished = _finished_already(wiring, work, stamp)
         if finished is not None:
             return finished
@@ -117,6 +120,8 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
         logger.error("merchant %s: %s", night.merchant.scope.merchant, error)
         night.why = str(error)
         return error.exit_code
+    if any(adoption.result == "refused" for adoption in night.adoptions):
+        return 2
     left = [one for one in requests_of_night(wiring, night) if one.state in UNFINISHED_BUSINESS and one.outcome is None]
     if left and not night.stamp.dry_run:
         return 4
@@ -213,7 +218,9 @@ def _close(
         return
     where = None if directory is None else str(directory)
     try:
-        records.finish_run(wiring.database, stamp.run_id, state, wiring.clock(), exit_code, why=why, report_directory=where)
+        records.finish_run(
+            wiring.database, stamp.run_id, state, wiring.clock(), exit_code, why=why, report_directory=where
+        )
     except DatabaseError as error:
         logger.error("how the run ended could not be recorded: %s", error)
 

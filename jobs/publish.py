@@ -73,7 +73,9 @@ def run_facts(
     return RunFacts(
         stamp=stamp,
         complete=bool(nights) and all(night.complete for night in nights) and why is None,
-        sent=0 if stamp.dry_run else sum(one.state in SENT_STATES for one in records.requests_of_run(wiring.database, stamp.run_id)),
+        sent=0
+        if stamp.dry_run
+        else sum(one.state in SENT_STATES for one in records.requests_of_run(wiring.database, stamp.run_id)),
         merchants=[
             MerchantRun(
                 merchant=night.merchant.scope.merchant,
@@ -102,17 +104,19 @@ def _tables(wiring: Wiring, night: MerchantNight) -> tuple[dict[str, pa.Table], 
     ]
     contacts = _newest(night.contacts, [*night.looked_at, *requests])
     known = {one.request.request_id for one in contacts}
-    contacts += [one for one in requests if one.request.request_id not in known and not stamp.dry_run]
-    would = Result.WOULD_REQUEST if stamp.dry_run or not night.work.sends else None
+    if not stamp.dry_run:
+        contacts += [one for one in requests if one.request.request_id not in known]
+    still_open = None if night.breakages is None else {breakage.key for breakage in night.breakages.open}
+    would = Result.WOULD_REQUEST if stamp.dry_run else None
     tables = {
         "accounts": accounts_table(scope.merchant, night.findings),
-        "authorizations": authorizations_table(scope.merchant, night.findings, contacts),
+        "authorizations": authorizations_table(scope.merchant, night.findings, contacts, open_breakages=still_open),
         "relink_requests": relink_requests_table(requests, result=would),
         "relink_outcomes": relink_outcomes_table(followed),
         "account_successors": account_successors_table(scope.merchant, records.successors(wiring.database, scope)),
         "failure_reasons": failure_reasons_table(window),
     }
-    return tables, _control_inputs(wiring, night, requests, followed, window)
+    return tables, _control_inputs(wiring, night, requests, window)
 
 
 def requests_of_night(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
@@ -150,14 +154,12 @@ def _control_inputs(
     wiring: Wiring,
     night: MerchantNight,
     requests: Sequence[StoredRequest],
-    followed: Sequence[StoredRequest],
     window: Sequence[StoredRequest],
 ) -> ControlInputs:
     accounts, ledger = night.accounts["account_id"], night.ledger["account_id"]
     posted = night.merchant.gateway.meter.counts().writes - night.replays
     sends = night.work.sends and not night.stamp.dry_run
     open_now = len(records.open_requests(wiring.database, night.merchant.scope)) if sends else None
-    waited = [one for one in followed if one.state == State.CREATED]
     return ControlInputs(
         accounts_pulled=len(accounts),
         ledger_rows=len(ledger),
@@ -166,12 +168,8 @@ def _control_inputs(
         keys_posted=posted if sends else None,
         sessions_recorded=sum(one.state == State.CREATED for one in requests) if sends else None,
         open_before=night.open_before if sends else None,
-        answered=sum(not is_open(one) for one in waited if _was_open(one, night)) if sends else None,
+        answered=night.answered if sends else None,
         open_after=open_now,
+        successors_recorded=len(records.successors(wiring.database, night.merchant.scope)),
         window_requests=len(window) if sends else None,
     )
-
-
-def _was_open(stored: StoredRequest, night: MerchantNight) -> bool:
-    """Whether a session was waiting when this run looked, or was made by it: the ones whose answers the run can count."""
-    return stored.run_id == night.stamp.run_id or stored.previous_outcome in (None, "pending")

@@ -68,6 +68,7 @@ def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure)
     state = state_after(failure)
     logger.warning("request %s is %s: %s", stored.request.request_id, state, failure)
     if state == State.ATTEMPTING:
+        records.add_calls(wiring.database, stored.request.request_id, failure.wire_attempts)
         return
     records.record_result(
         wiring.database,

@@ -6,6 +6,7 @@ import logging
 
 from jobs.adapters import records
 from jobs.adapters.ledger import read_query
+from jobs.events import read_hints
 from jobs.night import MerchantNight
 from jobs.pull import pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
@@ -49,7 +50,10 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     check_account_drop(
         scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
     )
-    step = advance_history(previous, pulled.accounts, stamp)
+    last = records.last_snapshot(wiring.database, scope)
+    if last is not None:
+        night.hints = read_hints(night, last.taken_at)
+    step = advance_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
     night.pulled = True
     night.accounts, night.taken_at = pulled.accounts, pulled.taken_at
     night.history, night.history_changed, night.changed_holders = step.latest, step.changed, step.changed_holders

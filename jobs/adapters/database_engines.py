@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, text
 
 from jobs.adapters.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
 from reconcile.errors import DatabaseError
@@ -39,9 +39,8 @@ def sqlite_engine(path: str, *, read_only: bool) -> Engine:
 def stand_in_engine() -> tuple[Engine, Connection]:
     """An empty database of this version in memory, shared by the threads of this process, and the connection that keeps it alive."""
     memory = {"mode": "memory", "cache": "shared", "uri": "true"}
-    engine = create_engine(
-        URL.create("sqlite", database=f"file:relink-{uuid.uuid4().hex}", query=memory), hide_parameters=True
-    )
+    url = URL.create("sqlite", database=f"file:relink-{uuid.uuid4().hex}", query=memory)
+    engine = create_engine(url, hide_parameters=True, poolclass=QueuePool, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", _leave_transactions_to_us)
     event.listen(engine, "begin", _begin)
     keeper = engine.connect()

@@ -30,8 +30,6 @@ _SQLITE_ADVICE = {
 }
 
 _POSTGRESQL_ADVICE = {
-    "28": "the server refused the user or the password: check database.url and the server's pg_hba.conf",
-    "3D": "the server has no such database: create it, or correct database.url",
     "42501": "the user lacks a right: grant it rights on this job's tables (and CREATE on the schema, for `relink db upgrade`)",
     "42": "its tables are not as expected: run `relink db upgrade`",
     "53": "the server is out of space, memory or connections: relieve it, then run again",
@@ -77,7 +75,7 @@ def explain(
         and not name
         and (is_lost_connection(error) or _driver_error(error).__class__.__name__ == "OperationalError")
     ):
-        advice = "the server cannot be reached: check that it runs and that database.url is right"
+        advice = "no connection: check that the server runs, and the host, name, user and password in database.url"
     words = without_password(_first_line(_driver_error(error)), password)
     detail = "" if is_contradiction(error) else f" [{words}]"
     return DatabaseError(f"database {shown}: {advice or 'it failed'}{detail}")
