@@ -63,13 +63,18 @@ STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
 """Everything up to the decision; none of it contacts anybody, but to settle what was begun before."""
 
 
-def run(wiring: Wiring, work: Work) -> RunResult:
+def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = None) -> RunResult:
     """Do one run: every merchant's stages, then the report.
 
     Errors that a person can mend end a merchant's part and are told in the result; a fault of ours goes through as it is, after the
     run is recorded as stopped. Ctrl-C and SIGTERM leave the run recorded as interrupted.
+
+    Args:
+        on_start: told the run's id before anything else happens.
     """
     stamp = new_stamp(work.command, wiring.clock, wiring.settings.schedule.timezone, dry_run=work.dry_run)
+    if on_start is not None:
+        on_start(stamp.run_id)
     check_writable(wiring.settings.reports.directory)
     if not work.dry_run:
         clean_leftovers(wiring.settings.reports.directory)

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from jobs.cli.common import fail
-from jobs.logs import disable_core_dumps
+from jobs.logs import disable_core_dumps, install_excepthook
 from jobs.signals import Terminated
 
 COMMANDS = {
@@ -63,6 +63,8 @@ def relink(context: click.Context, config: str | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place where an error becomes one."""
     disable_core_dumps()
+    if arguments is None:
+        install_excepthook()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = relink.main(args=None if arguments is None else list(arguments), prog_name="relink", standalone_mode=False)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, progress_for, settings_of
+from jobs.cli.common import config_option, json_option, log_under, print_json, progress_for, say, settings_of
 from reconcile.errors import SettingsError
 
 
@@ -41,7 +41,7 @@ def adopt(
             requested_at=moment,
             arguments={"session_ids": list(session_ids), "requested_at": requested_at},
         )
-        result = run(wiring, work)
+        result = run(wiring, work, log_under(settings))
     told = [
         {"merchant": night.merchant.scope.merchant, "session_id": one.session_id, "result": one.result, "why": one.why}
         for night in result.nights
@@ -54,8 +54,8 @@ def adopt(
         )
     else:
         for one in told:
-            click.echo(f"{one['session_id']}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
-        click.echo(f"report: {result.report_directory}")
+            say(f"{one['session_id']}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
+        say(f"report: {result.report_directory}")
     return result.exit_code
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +50,17 @@ def settings_of(context: click.Context, config: str | None) -> Settings:
     return settings
 
 
+def log_under(settings: Settings) -> Callable[[str], None]:
+    """What a run calls with its id, so that every line of its log carries it."""
+
+    def name_run(run_id: str) -> None:
+        from jobs.logs import configure_logging
+
+        configure_logging(settings.log.format, settings.log.level, run_id)
+
+    return name_run
+
+
 def progress_for(as_json: bool) -> Progress:
     """Progress on a terminal, nothing elsewhere."""
     if as_json or not sys.stderr.isatty():
@@ -60,8 +73,37 @@ def progress_for(as_json: bool) -> Progress:
 
 
 def print_json(value: Mapping[str, Any] | list[Any]) -> None:
-    """One JSON value on stdout."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True, default=str, ensure_ascii=False))
+    """One JSON value on stdout; times are ISO 8601 in UTC."""
+    say(json.dumps(value, indent=2, sort_keys=True, default=_as_text, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A result on stdout. Whoever stops reading has seen enough: what the command did and its exit code stay as they are."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        silence_stdout()
+
+
+def shown(text: str) -> str:
+    """Text from outside as a person may see it: masked, and on one line."""
+    from jobs.logs import one_line
+    from reconcile.masking import mask
+
+    return one_line(mask(text))
+
+
+def silence_stdout() -> None:
+    """Drop whatever is still to be printed, so that Python does not stumble over it while it ends."""
+    with open(os.devnull, "w") as nowhere:
+        try:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        except (OSError, ValueError):  # stdout is no file, as under a test
+            sys.stdout = io.StringIO()
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
 def fail(error: BaseException, *, asks_json: bool = False) -> int:
@@ -71,6 +113,8 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return 2
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
+        error = error.__cause__  # click wraps the signal
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         code = 143 if isinstance(error, Terminated) else 130
         click.echo("interrupted", err=True)
@@ -83,12 +127,13 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
         if asks_json:
             print_json({"error": text, "exit_code": error.exit_code})
         return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__  # click makes one of the other
+    if isinstance(error, BrokenPipeError):
+        silence_stdout()
+        return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, BrokenPipeError):
-        # Whoever read the result has seen enough; nothing is lost but text.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
     from jobs.logs import print_masked_traceback
 
     print_masked_traceback(error)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
-
+from jobs.cli.common import say
 from jobs.nightly import RunResult
 from reconcile.masking import mask
 
@@ -43,9 +42,9 @@ def skipped(result: RunResult) -> list[dict[str, str]]:
 def print_result(result: RunResult, more: Mapping[str, Any]) -> None:
     """A few lines that say whether anything is wrong, what was found, what was sent and where the report lies."""
     for line in _lines(result):
-        click.echo(line)
+        say(line)
     for name, value in more.items():
-        click.echo(f"{name.replace('_', ' ')}: {value}")
+        say(f"{name.replace('_', ' ')}: {value}")
 
 
 def _lines(result: RunResult) -> Iterator[str]:

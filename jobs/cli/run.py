@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, progress_for, settings_of
+from jobs.cli.common import config_option, json_option, log_under, print_json, progress_for, settings_of
 from reconcile.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _perform(context: click.Context, config: str | None, as_json: bool, work: Wo
 def _run(wiring: Wiring, work: Work) -> RunResult:
     from jobs.nightly import run as run_night
 
-    return run_night(wiring, work)
+    return run_night(wiring, work, log_under(wiring.settings))
 
 
 def _print(result: RunResult, as_json: bool, more: dict[str, Any] | None = None) -> None:

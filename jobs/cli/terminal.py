@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from jobs.cli.common import say, shown
 from jobs.progress import Step
 
 
@@ -47,8 +48,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else shown(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(table)
+    # Printed by ourselves: rich ends the program with 1 where nobody reads its output any more.
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().rstrip("\n"))
