@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from jobs.adapters import records
@@ -13,7 +14,7 @@ from reconcile.breakages import BreakageStep, advance_breakages
 from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.errors import SettingsError
-from reconcile.model import AUTHORIZATION_STEPS, Plan, RelinkRequest, StoredRequest
+from reconcile.model import AUTHORIZATION_STEPS, RelinkRequest, StoredRequest
 from reconcile.outcomes import unmatched_accounts
 from reconcile.plan import PlanInputs, plan
 
@@ -63,6 +64,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         contacts=sum_up_contacts(stored, open_keys, stamp),
         successors=successors,
         unmatched_accounts=unmatched_accounts([one for one in stored if one.request.breakage in open_keys], successors),
+        held_authorizations=night.brakes.held_authorizations,
         only_authorizations=only,
         ignore_cooldown=work.ignore_cooldown,
     )
@@ -112,7 +114,7 @@ def _keep_to_agreed(night: MerchantNight, agreed: Sequence[RelinkRequest]) -> No
         else:
             kept.append(now)
     dropped = {request.authorization_id for request in night.plan.requests} - {one.authorization_id for one in kept}
-    night.plan = Plan(tuple(kept), night.plan.decisions)
+    night.plan = replace(night.plan, requests=tuple(kept))
     if dropped:
         changed_rows = night.findings["authorization_id"].isin(list(dropped)) & (
             night.findings["next_step"] == "request"

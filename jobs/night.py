@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 
 from jobs.selection import Selection
 from jobs.wiring import Merchant
+from reconcile.brakes import BrakeVerdict
 from reconcile.breakages import BreakageStep
-from reconcile.model import Holder, Outcome, Plan, RelinkRequest, RunStamp, StoredRequest, Successor
+from reconcile.model import BreakageKey, Holder, Outcome, Plan, RelinkRequest, RunStamp, StoredRequest, Successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class MerchantNight:
     contacts: list[StoredRequest] = field(default_factory=list)
     breakages: BreakageStep | None = None
     findings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    drop_released: bool = False
+    released: tuple[BreakageKey, ...] = ()
+    brakes: BrakeVerdict = field(default_factory=lambda: BrakeVerdict(frozenset(), frozenset(), ()))
+    held_plan_hash: str | None = None
+    held_plan_file: Path | None = None
     plan: Plan = field(default_factory=lambda: Plan((), ()))
     adoptions: list[Adoption] = field(default_factory=list)
     replays: int = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs.adapters import records
 from jobs.adopt import adopt
+from jobs.brake import brake, record_brakes
 from jobs.clock import new_stamp
 from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
@@ -58,6 +59,7 @@ STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
     ("collect", collect),
     ("classify", classify_accounts),
     ("adopt", adopt),
+    ("brake", brake),
     ("plan", plan_requests),
 )
 """Everything up to the decision; none of it contacts anybody, but to settle what was begun before."""
@@ -113,6 +115,7 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
         if not night.stamp.dry_run:
             with clock.stage("record"):
                 record_decisions(wiring, night)
+                record_brakes(wiring, night)
         if night.work.sends and not night.stamp.dry_run:
             store_plan(wiring, night)
         night.complete = True
@@ -127,6 +130,8 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
         return error.exit_code
     if any(adoption.result == "refused" for adoption in night.adoptions):
         return 2
+    if night.plan.held:
+        return 5
     left = [one for one in requests_of_night(wiring, night) if one.state in UNFINISHED_BUSINESS and one.outcome is None]
     if left and not night.stamp.dry_run:
         return 4
@@ -151,7 +156,7 @@ def _report(
     complete = bool(summary["complete"])
     if not work.dry_run:
         state = records.COMPLETE if complete else records.STOPPED
-        _close(wiring, stamp, state, worst, why, published.path)
+        _close(wiring, stamp, state, worst, why, published.path, held=any(night.plan.held for night in nights))
     return RunResult(
         stamp=stamp,
         exit_code=worst,
@@ -207,7 +212,8 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
         scope,
         snapshot_id=night.snapshot_id,
         complete=night.complete and night.why is None,
-        why=night.why,
+        held=bool(night.brakes.reasons),
+        why=night.why or "; ".join(night.brakes.reasons) or None,
         counts={"findings": dict(findings), "requests": len(night.plan.requests)},
     )
     reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
@@ -216,7 +222,14 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
 
 
 def _close(
-    wiring: Wiring, stamp: RunStamp, state: str, exit_code: int, why: str | None, directory: Path | None
+    wiring: Wiring,
+    stamp: RunStamp,
+    state: str,
+    exit_code: int,
+    why: str | None,
+    directory: Path | None,
+    *,
+    held: bool = False,
 ) -> None:
     """Record how the run ended, unless the database itself is what ended it."""
     if stamp.dry_run:
@@ -224,7 +237,14 @@ def _close(
     where = None if directory is None else str(directory)
     try:
         records.finish_run(
-            wiring.database, stamp.run_id, state, wiring.clock(), exit_code, why=why, report_directory=where
+            wiring.database,
+            stamp.run_id,
+            state,
+            wiring.clock(),
+            exit_code,
+            why=why,
+            held=held,
+            report_directory=where,
         )
     except DatabaseError as error:
         logger.error("how the run ended could not be recorded: %s", error)

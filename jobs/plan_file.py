@@ -52,6 +52,7 @@ def write_plan(plan: PlanFile, path: Path) -> None:
 
     content = {"plan_hash": plan.plan_hash, **_content(plan)}
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=2, sort_keys=True)
@@ -60,7 +61,9 @@ def write_plan(plan: PlanFile, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise SettingsError(f"the plan cannot be written to {path}: {error.strerror}; name another file with --out") from None
+        raise SettingsError(
+            f"the plan cannot be written to {path}: {error.strerror}; name another file with --out"
+        ) from None
 
 
 def read_plan(path: Path) -> PlanFile:
@@ -151,11 +154,10 @@ def _request(plain: Mapping[str, Any]) -> RelinkRequest:
     values["breakage"] = BreakageKey(**values["breakage"])
     values["holder"] = Holder(**values["holder"])
     values["covered"] = tuple(
-        CoveredAccount(**{**one, "required_permissions": tuple(one["required_permissions"])}) for one in values["covered"]
+        CoveredAccount(**{**one, "required_permissions": tuple(one["required_permissions"])})
+        for one in values["covered"]
     )
     values["due_date"] = None if values["due_date"] is None else date.fromisoformat(values["due_date"])
     for name in ("permissions", "references", "account_subcategories"):
         values[name] = tuple(values[name])
     return RelinkRequest(**values)
-
-

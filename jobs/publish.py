@@ -82,7 +82,8 @@ def run_facts(
                 mode=night.merchant.scope.mode,
                 snapshot_id=night.snapshot_id,
                 complete=night.complete and night.why is None,
-                why=night.why,
+                held=bool(night.plan.held),
+                why=night.why or "; ".join(night.brakes.reasons) or None,
             )
             for night in nights
         ],

@@ -56,7 +56,9 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
             step.advance()
             failures = failures + 1 if failure is not None and failure.fault in SERVER_FAULTS else 0
             if failure is not None and failure.fault == "key_refused":
-                raise KeyRefused(f"merchant {scope.merchant}: Stripe refused the key midway: {failure}. Check the key's permissions")
+                raise KeyRefused(
+                    f"merchant {scope.merchant}: Stripe refused the key midway: {failure}. Check the key's permissions"
+                )
             if failures >= FAILURES_IN_A_ROW:
                 raise StripeUnavailable(
                     f"merchant {scope.merchant}: {failures} calls in a row failed, the last one: {failure}. Nothing more was "
@@ -81,7 +83,9 @@ def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> b
     if not same:
         _leave_out(wiring, night, request, OutcomeKind.REVIEW, "its accounts have another holder or authorization now")
         return True
-    if all(is_cured(account, row, wiring.policy, night.stamp) for account, row in zip(request.covered, rows, strict=True)):
+    if all(
+        is_cured(account, row, wiring.policy, night.stamp) for account, row in zip(request.covered, rows, strict=True)
+    ):
         _leave_out(wiring, night, request, OutcomeKind.HEALED, "its accounts work again")
         return True
     return False
@@ -94,5 +98,3 @@ def _leave_out(wiring: Wiring, night: MerchantNight, request: RelinkRequest, kin
     records.append_outcomes(wiring.database, stamp.run_id, stamp.business_date, [outcome], now)
     night.skipped.append((request.authorization_id, why))
     logger.info("request %s was not needed: %s", request.request_id, why)
-
-

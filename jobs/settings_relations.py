@@ -56,7 +56,8 @@ def _stripe_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     overall = stripe.get("requests_per_second")
     if isinstance(overall, (int, float)) and overall > STRIPE_LIMIT and not loopback:
         yield Fault(
-            ("stripe", "requests_per_second"), f"is above the {STRIPE_LIMIT:g} that Stripe allows in live mode; lower it"
+            ("stripe", "requests_per_second"),
+            f"is above the {STRIPE_LIMIT:g} that Stripe allows in live mode; lower it",
         )
     merchants = values.get("merchants")
     for index, merchant in enumerate(map(_mapping, merchants if isinstance(merchants, list) else [])):

@@ -29,9 +29,18 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
         return
     for run in records.unfinished_runs(database):
         if run.run_id != night.stamp.run_id:
-            records.finish_run(database, run.run_id, records.INTERRUPTED, wiring.clock(), 1, why="the run died; the next one settled it")
+            records.finish_run(
+                database,
+                run.run_id,
+                records.INTERRUPTED,
+                wiring.clock(),
+                1,
+                why="the run died; the next one settled it",
+            )
     for stored in records.planned_requests(database, scope):
-        records.record_not_sent(database, stored.request.request_id, wiring.clock(), error_message="the run ended before it was sent")
+        records.record_not_sent(
+            database, stored.request.request_id, wiring.clock(), error_message="the run ended before it was sent"
+        )
         night.settled.append(stored.request.request_id)
     for stored in records.attempting_requests(database, scope):
         if key_is_too_old(stored, wiring.clock()):

@@ -47,7 +47,7 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     previous = records.latest_history(wiring.database, scope)
     before = previous.loc[flags(previous["present"]), "account_id"].tolist()
     pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None)
-    check_account_drop(
+    night.drop_released = check_account_drop(
         scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
     )
     last = records.last_snapshot(wiring.database, scope)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.adapters.database import Database, open_database
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SNAPSHOT_DIRECTORY = "_snapshots"
 """Beside the reports, under a name that readers of a Hive-style dataset pass over."""
+
+
+HELD_PLAN_DIRECTORY = "_held_plans"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,11 @@ class Wiring:
         from jobs.adapters.snapshots import SnapshotStore
 
         return SnapshotStore(self.settings.reports.directory / SNAPSHOT_DIRECTORY)
+
+    @property
+    def held_plan_directory(self) -> Path:
+        """Where plans that a brake holds wait for a person."""
+        return self.settings.reports.directory / HELD_PLAN_DIRECTORY
 
     def merchant(self, name: str) -> Merchant:
         """The merchant of a name that the settings hold."""

@@ -5,32 +5,113 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+import pandas as pd
+
+from reconcile.classify import Flags, flags
 from reconcile.errors import DecisionNeeded
-from reconcile.model import Scope
+from reconcile.model import AFFECTED, Scope
 from reconcile.policy import BrakePolicy
+
+SMALLEST_INSTITUTION = 20
+"""Below so many open ledger accounts, a share of an institution says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeInputs:
+    """What the brakes compare tonight with.
+
+    `known` were affected at the last complete run that did not hold them, `new_this_week` became so in the six business dates before
+    tonight, `released_authorizations` a person let go. `first_run` says that there is nothing to compare with, `live` that customers are real.
+    """
+
+    known: Collection[str]
+    new_this_week: Collection[str]
+    released_authorizations: Collection[str]
+    first_run: bool
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeVerdict:
+    """Which authorizations are held and why, and which accounts are new; both empty of reasons where no brake holds."""
+
+    held_authorizations: frozenset[str]
+    new_accounts: frozenset[str]
+    reasons: tuple[str, ...]
+
+
+def apply_brakes(findings: pd.DataFrame, policy: BrakePolicy, inputs: BrakeInputs) -> BrakeVerdict:
+    """Hold what looks like a fault rather than like customers' own outages.
+
+    Args:
+        findings: `frames.FINDINGS`.
+
+    Shares are of the open ledger accounts found in Stripe. New is an account that is affected tonight and was not at the last complete run
+    that did not hold it, so that what one night holds is still new to the next.
+    """
+    present = flags(findings["in_stripe"]) & flags(findings["ledger_status"] == "open")
+    affected = present & flags(findings["finding"].isin([str(kind) for kind in AFFECTED]))
+    new = affected & ~flags(findings["account_id"].isin(list(inputs.known)))
+    new_ids = frozenset(findings.loc[new, "account_id"])
+    released = flags(findings["authorization_id"].isin(list(inputs.released_authorizations)))
+    braked = new & ~released
+    base, count = int(present.sum()), int(braked.sum())
+    reasons: tuple[str, ...] = ()
+    if inputs.first_run and not inputs.released_authorizations:
+        if inputs.live and count:
+            reasons = ("the first live run holds all its requests",)
+        return BrakeVerdict(_authorizations(findings, braked) if reasons else frozenset(), new_ids, reasons)
+    if count >= policy.minimum and count > policy.newly_broken_share * base:
+        reasons += (
+            f"{count} of {base} accounts broke since the last run (newly_broken_share {policy.newly_broken_share:g})",
+        )
+    week = len({*findings.loc[braked, "account_id"], *inputs.new_this_week})
+    if count and week >= policy.minimum and week > policy.newly_broken_share_7d * base:
+        reasons += (
+            f"{week} of {base} accounts broke within seven days (newly_broken_share_7d {policy.newly_broken_share_7d:g})",
+        )
+    if reasons:
+        return BrakeVerdict(_authorizations(findings, braked), new_ids, reasons)
+    held: frozenset[str] = frozenset()
+    for institution in sorted(findings.loc[braked, "institution_name"].dropna().unique()):
+        here = flags(findings["institution_name"] == institution)
+        linked, broken = int((present & here).sum()), int((braked & here).sum())
+        if linked >= SMALLEST_INSTITUTION and broken > policy.institution_share * linked:
+            held |= _authorizations(findings, braked & here)
+            reasons += (
+                f"{broken} of {linked} accounts at {institution} broke since the last run (institution_share {policy.institution_share:g})",
+            )
+    return BrakeVerdict(held, new_ids, reasons)
+
+
+def _authorizations(findings: pd.DataFrame, wanted: Flags) -> frozenset[str]:
+    return frozenset(findings.loc[wanted, "authorization_id"].dropna())
 
 
 def check_account_drop(
     scope: Scope, previous_ids: Collection[str], vanished: Sequence[str], policy: BrakePolicy, released: str | None
-) -> None:
+) -> bool:
     """Stop before anything is decided if too many of the last snapshot's accounts are gone.
 
     Args:
         vanished: ids of the last snapshot that tonight's lacks.
         released: the hash by which a person let a brake go, if one did.
 
+    Returns whether that hash released this very drop.
+
     Raises:
         DecisionNeeded: naming how many vanished, and the hash that releases just this drop.
     """
     if not vanished:
-        return
+        return False
     everything = len(vanished) == len(previous_ids)
     if not everything and (len(vanished) < policy.minimum or len(vanished) <= policy.account_drop * len(previous_ids)):
-        return
+        return False
     digest = decision_hash("account_drop", scope, vanished)
     if released == digest:
-        return
+        return True
     raise DecisionNeeded(
         f"merchant {scope.merchant}: {len(vanished)} of {len(previous_ids)} accounts of the last snapshot are gone from Stripe "
         f"(brakes.account_drop is {policy.account_drop:g}); the first is {vanished[0]}. Check that the key is the right one; "

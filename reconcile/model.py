@@ -328,7 +328,8 @@ class AuthorizationDecision:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be sent, in sending order, and one decision for every authorization considered."""
+    """What would be sent, in sending order, one decision for every authorization considered, and what a brake holds back."""
 
     requests: tuple[RelinkRequest, ...]
     decisions: tuple[AuthorizationDecision, ...]
+    held: tuple[RelinkRequest, ...] = ()

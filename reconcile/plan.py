@@ -105,16 +105,19 @@ def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan
     steps, details = _account_steps(findings, inputs)
     candidates, decided = _candidates(findings, steps == "", inputs)
     requests: list[RelinkRequest] = []
+    held: list[RelinkRequest] = []
     for candidate, step, detail in _spend(candidates, inputs):
         decided[candidate.authorization_id] = (step, detail)
         if step == NextStep.REQUEST:
             requests.append(_request(candidate, inputs, len(requests) + 1))
+        elif step == NextStep.HELD_BY_BRAKE:
+            held.append(_request(candidate, inputs, len(held) + 1))
     for position in np.flatnonzero(steps == "").tolist():
         steps[position], details[position] = decided[str(findings["authorization_id"].iat[position])]
     planned = findings.copy()
     planned["next_step"] = arrow_series([str(step) for step in steps], FINDINGS["next_step"], planned.index)
     return check(planned, FINDINGS, "planned findings"), Plan(
-        tuple(requests), _decisions(findings, steps, details, decided)
+        tuple(requests), _decisions(findings, steps, details, decided), tuple(held)
     )
 
 

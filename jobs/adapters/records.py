@@ -20,12 +20,17 @@ Account history (`records_history`), frames in the `frames.HISTORY` contract
     append_history(database, scope, run_id, changed) -> int; latest_history(database, scope, as_of=None)
     history_of(database, scope, account_ids, authorization_ids, holder_ids)
 
+Accounts that the brakes know (`records_affected`)
+    BRAKED_COMMANDS; has_base_for_brakes(database, scope); known_affected(database, scope); newly_affected_since(database, scope, since)
+    advance_affected(database, scope, run_id, business_date, *, newly, ended, baseline)
+
 Breakages and successors (`records_breakages`)
     open_breakages(database, scope); breakages(database, scope, since=None); breakages_of(database, scope, authorization_id)
     highest_breakage_numbers(database, scope) -> {(authorization_id, kind): number}
     open_breakage(database, scope, *opened); close_breakage(database, scope, *keys, at, run_id, reason)
     mark_eligible(database, scope, *keys, at)
     add_successors(database, scope, run_id, matched, at); successors(database, scope); successors_of_run(database, scope, run_id)
+    successors_of(database, scope, account_ids, authorization_ids) -> [(matched_at, run_id, Successor)]
 
 Requests, written (`records_requests`)
     * plan_requests(database, scope, run_id, business_date, [(request, body, api_version)], at)
@@ -51,6 +56,11 @@ Outcomes (`records_outcomes`)
     append_outcomes(database, run_id, business_date, outcomes, observed_at)
     outcomes_of(database, request_id) -> [(observed_at, run_id, Outcome)]
     add_session_checks(database, run_id, [(request_id, session_status)], checked_at)
+    session_checks_of(database, request_id) -> [(checked_at, run_id, session_status)]
+
+How things stand now, counted (`records_standing`)
+    open_session_counts(database, scope) -> [OpenSessions(delivery, sessions, offered, oldest_requested_at)]
+    unfinished_counts(database, scope) -> {state: number}; last_run_id(database, scope) -> str | None
 
 Held plans and API calls (`records_plans`)
     hold_plan(database, HeldPlan); held_plan(database, plan_hash); list_held_plans(database, now, scope=None)
@@ -64,6 +74,13 @@ Embedded ledger (`records_ledger`)
 
 from __future__ import annotations
 
+from jobs.adapters.records_affected import (
+    BRAKED_COMMANDS,
+    advance_affected,
+    has_base_for_brakes,
+    known_affected,
+    newly_affected_since,
+)
 from jobs.adapters.records_breakages import (
     add_successors,
     breakages,
@@ -74,6 +91,7 @@ from jobs.adapters.records_breakages import (
     open_breakage,
     open_breakages,
     successors,
+    successors_of,
     successors_of_run,
 )
 from jobs.adapters.records_contacts import (
@@ -95,7 +113,7 @@ from jobs.adapters.records_contacts import (
 )
 from jobs.adapters.records_history import append_history, history_of, latest_history
 from jobs.adapters.records_ledger import LedgerChange, ledger_rows, load_ledger
-from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of
+from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of, session_checks_of
 from jobs.adapters.records_plans import (
     ApiCalls,
     HeldPlan,
@@ -144,8 +162,10 @@ from jobs.adapters.records_snapshots import (
     snapshot,
     snapshots_between,
 )
+from jobs.adapters.records_standing import OpenSessions, last_run_id, open_session_counts, unfinished_counts
 
 __all__ = [
+    "BRAKED_COMMANDS",
     "COMPLETE",
     "INTERRUPTED",
     "RUNNING",
@@ -154,6 +174,7 @@ __all__ = [
     "ContactTaken",
     "HeldPlan",
     "LedgerChange",
+    "OpenSessions",
     "RunMerchant",
     "SnapshotRecord",
     "StoredRun",
@@ -162,6 +183,7 @@ __all__ = [
     "add_session_checks",
     "add_successors",
     "adopt_request",
+    "advance_affected",
     "all_requests_for_planning",
     "api_calls_of_run",
     "append_history",
@@ -173,12 +195,15 @@ __all__ = [
     "complete_run_on",
     "find_by_session",
     "finish_run",
+    "has_base_for_brakes",
     "held_plan",
     "highest_breakage_numbers",
     "history_of",
     "hold_plan",
+    "known_affected",
     "last_complete_run",
     "last_contact_dates",
+    "last_run_id",
     "last_snapshot",
     "latest_history",
     "ledger_rows",
@@ -188,9 +213,11 @@ __all__ = [
     "mark_attempting",
     "mark_eligible",
     "mark_offered",
+    "newly_affected_since",
     "open_breakage",
     "open_breakages",
     "open_requests",
+    "open_session_counts",
     "outcomes_of",
     "plan_requests",
     "planned_requests",
@@ -211,13 +238,16 @@ __all__ = [
     "requests_with_outcome_of_run",
     "resolve_unknown",
     "run",
+    "session_checks_of",
     "set_stage",
     "snapshot",
     "snapshots_between",
     "stamp_merchant",
     "start_run",
     "successors",
+    "successors_of",
     "successors_of_run",
+    "unfinished_counts",
     "unfinished_runs",
     "unknown_requests",
 ]

@@ -82,11 +82,7 @@ class FreeText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Replace the characters that PostgreSQL or UTF-8 refuse, so that one odd name cannot end a run."""
-        return (
-            None
-            if value is None
-            else value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-        )
+        return None if value is None else value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 metadata = MetaData(
@@ -213,6 +209,19 @@ breakages = Table(
     Column("closed_reason", Text),
     Index(None, "merchant", "mode", "opened_date"),
 )
+
+affected_accounts = Table(
+    "relink_affected_accounts",
+    metadata,
+    *_scope_key(),
+    Column("account_id", Text, primary_key=True),
+    Column("since_date", Date, primary_key=True),
+    Column("until_date", Date),
+    Column("baseline", Boolean, nullable=False),
+    _run_id(),
+    Index(None, "merchant", "mode", "since_date"),
+)
+"""Accounts that are no longer new to the brakes: affected at a complete run that did not hold them."""
 
 _UNSENT_EXCLUDED = text("state <> 'not_sent'")
 _HAS_SESSION = text("session_id IS NOT NULL")

@@ -27,7 +27,23 @@ def as_plain(result: RunResult) -> dict[str, Any]:
         "counts": summary.get("counts"),
         "api_calls": summary.get("api_calls"),
         "skipped": skipped(result),
+        "held": held(result),
     }
+
+
+def held(result: RunResult) -> list[dict[str, Any]]:
+    """What a brake holds until a person releases it, by merchant."""
+    return [
+        {
+            "merchant": night.merchant.scope.merchant,
+            "requests": len(night.plan.held),
+            "why": list(night.brakes.reasons),
+            "plan_hash": night.held_plan_hash,
+            "plan_file": None if night.held_plan_file is None else str(night.held_plan_file),
+        }
+        for night in result.nights
+        if night.plan.held
+    ]
 
 
 def skipped(result: RunResult) -> list[dict[str, str]]:
@@ -65,4 +81,8 @@ def _lines(result: RunResult) -> Iterator[str]:
             yield f"{title}: {told or 'none'}"
     for one in skipped(result):
         yield f"skipped {one['authorization_id']}: {one['why']}"
+    for one in held(result):
+        yield f"held by a brake: {one['requests']} requests of {one['merchant']}: {'; '.join(one['why'])}"
+        if one["plan_hash"] is not None:
+            yield f"  read {one['plan_file']}; release it within 24 hours with `relink run --override-brakes {one['plan_hash']}`"
     yield f"report: {result.report_directory}"

@@ -116,6 +116,23 @@ def upgrade() -> None:
     op.create_index("ix_relink_runs_business_date", "relink_runs", ["business_date"])
     op.create_index("ix_relink_runs_started_at", "relink_runs", ["started_at"])
     op.create_table(
+        "relink_affected_accounts",
+        sa.Column("merchant", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("since_date", sa.Date(), nullable=False),
+        sa.Column("until_date", sa.Date()),
+        sa.Column("baseline", sa.Boolean(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["relink_runs.run_id"], name="fk_relink_affected_accounts_run_id"),
+        sa.PrimaryKeyConstraint("merchant", "mode", "account_id", "since_date", name="pk_relink_affected_accounts"),
+    )
+    op.create_index(
+        "ix_relink_affected_accounts_merchant_mode_since_date",
+        "relink_affected_accounts",
+        ["merchant", "mode", "since_date"],
+    )
+    op.create_table(
         "relink_api_calls",
         sa.Column("run_id", sa.Text(), nullable=False),
         sa.Column("merchant", sa.Text(), nullable=False),

@@ -1,0 +1,116 @@
+"""Brakes on tonight's requests: what they hold becomes a plan file that a person can release, once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from jobs.adapters import records
+from jobs.night import MerchantNight
+from jobs.plan_file import MerchantPlan, PlanFile, write_plan
+from jobs.wiring import Wiring
+from reconcile.brakes import BrakeInputs, apply_brakes
+from reconcile.errors import DecisionNeeded
+from reconcile.model import AFFECTED, PLAN_LIFETIME, BreakageKey, NextStep
+
+WEEK_DAYS = 7
+
+
+def brake(wiring: Wiring, night: MerchantNight) -> None:
+    """Say which authorizations are held tonight, what a person released set aside (in memory).
+
+    Raises:
+        DecisionNeeded: the hash given is of no plan that can be released now.
+    """
+    database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    night.released = _released(wiring, night)
+    night.brakes = apply_brakes(
+        night.findings,
+        wiring.brakes,
+        BrakeInputs(
+            known=records.known_affected(database, scope),
+            new_this_week=records.newly_affected_since(
+                database, scope, stamp.business_date - timedelta(days=WEEK_DAYS - 1)
+            ),
+            released_authorizations={key.authorization_id for key in night.released},
+            first_run=not records.has_base_for_brakes(database, scope),
+            live=scope.mode == "live",
+        ),
+    )
+
+
+def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
+    """The pairs of the plan whose hash this command was given, as far as they are this merchant's."""
+    plan_hash = night.work.released_brake
+    if plan_hash is None or night.drop_released:
+        return ()
+    plan = records.held_plan(wiring.database, plan_hash)
+    if plan is None:
+        raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
+    if (plan.merchant, plan.mode) != (night.merchant.scope.merchant, night.merchant.scope.mode):
+        return ()
+    if plan.released_at is not None or wiring.clock() - plan.created_at > PLAN_LIFETIME:
+        raise DecisionNeeded(
+            f"plan {plan_hash} was released before or is older than 24 hours: run again and decide on the new plan"
+        )
+    return plan.pairs
+
+
+def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
+    """Spend the release, keep what is held as a plan file, and remember which accounts are no longer new."""
+    database, stamp = wiring.database, night.stamp
+    if night.released and night.work.released_brake is not None:
+        records.release_plan(database, night.work.released_brake, stamp.run_id, wiring.clock())
+    if night.plan.held:
+        _hold(wiring, night)
+    if night.pulled and stamp.command in records.BRAKED_COMMANDS:
+        _remember(wiring, night)
+
+
+def _hold(wiring: Wiring, night: MerchantNight) -> None:
+    scope, stamp = night.merchant.scope, night.stamp
+    plan = PlanFile(
+        run_id=stamp.run_id,
+        created_at=stamp.as_of,
+        business_date=stamp.business_date,
+        merchants=(MerchantPlan(scope, night.merchant.settings_hash, night.plan.held),),
+    )
+    directory = wiring.held_plan_directory
+    path = directory / f"{stamp.run_id}-{scope.merchant}.json"
+    write_plan(plan, path)
+    night.held_plan_hash, night.held_plan_file = plan.plan_hash, path
+    records.hold_plan(
+        wiring.database,
+        records.HeldPlan(
+            plan_hash=plan.plan_hash,
+            run_id=stamp.run_id,
+            merchant=scope.merchant,
+            mode=scope.mode,
+            created_at=stamp.as_of,
+            business_date=stamp.business_date,
+            path=str(path),
+            pairs=tuple(request.breakage for request in night.plan.held),
+        ),
+    )
+
+
+def _remember(wiring: Wiring, night: MerchantNight) -> None:
+    """Take in tonight's affected accounts, but not those that are held: they stay new until a person lets them go."""
+    database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    known = records.known_affected(database, scope)
+    affected = night.findings.loc[
+        night.findings["finding"].isin([str(kind) for kind in AFFECTED])
+        & (night.findings["ledger_status"] == "open").fillna(False)
+    ]
+    held = affected["authorization_id"].isin(list(night.brakes.held_authorizations))
+    held |= affected["next_step"] == str(NextStep.HELD_BY_BRAKE)
+    tonight = set(affected["account_id"])
+    newly = set(affected.loc[~held.fillna(False).to_numpy(dtype=bool), "account_id"]) - known
+    records.advance_affected(
+        database,
+        scope,
+        stamp.run_id,
+        stamp.business_date,
+        newly=newly,
+        ended=known - tonight,
+        baseline=not records.has_base_for_brakes(database, scope),
+    )
