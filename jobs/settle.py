@@ -42,8 +42,10 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
             database, stored.request.request_id, wiring.clock(), error_message="the run ended before it was sent"
         )
         night.settled.append(stored.request.request_id)
-    for stored in records.attempting_requests(database, scope):
-        if key_is_too_old(stored, wiring.clock()):
+    attempting = records.attempting_requests(database, scope)
+    now = _later_clock(wiring, night) if attempting else wiring.clock()
+    for stored in attempting:
+        if key_is_too_old(stored, now):
             record_unknown(wiring, stored)
         else:
             night.replays += 1
@@ -51,6 +53,12 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
         night.settled.append(stored.request.request_id)
     if night.settled:
         logger.warning("settled %d requests that an earlier run left unfinished", len(night.settled))
+
+
+def _later_clock(wiring: Wiring, night: MerchantNight) -> datetime:
+    """The later of this machine's clock and Stripe's, for one read: a clock that was set back must not make an old key young."""
+    page = night.merchant.gateway.list_accounts_page(limit=1, purpose="clock")
+    return max(wiring.clock(), page.server_at or wiring.clock())
 
 
 def key_is_too_old(stored: StoredRequest, now: datetime) -> bool:
