@@ -83,7 +83,12 @@ def _request(
     wiring: Wiring, night: MerchantNight, session: SessionRecord, rows: Sequence[Row], number: int
 ) -> RelinkRequest:
     scope, stamp = night.merchant.scope, night.stamp
-    covered = covered_accounts(rows, {one.old_account_id for one in records.successors(wiring.database, scope)})
+    moved = {
+        one.old_account_id
+        for one in records.successors(wiring.database, scope)
+        if one.old_account_id != one.new_account_id
+    }
+    covered = covered_accounts(rows, moved)
     if session.requested_account is not None:
         covered = [row for row in covered if row["account_id"] == session.requested_account]
     reason = next(

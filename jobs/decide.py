@@ -14,7 +14,7 @@ from reconcile.breakages import BreakageStep, advance_breakages
 from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.errors import SettingsError
-from reconcile.model import AUTHORIZATION_STEPS, RelinkRequest, StoredRequest
+from reconcile.model import AUTHORIZATION_STEPS, RelinkRequest, State, StoredRequest
 from reconcile.outcomes import unmatched_accounts
 from reconcile.plan import PlanInputs, plan
 
@@ -48,21 +48,24 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp, work = night.merchant.scope, night.stamp, night.work
     since = stamp.business_date - timedelta(days=wiring.policy.cooldown_days)
     stored = _as_looked_at(records.all_requests_for_planning(wiring.database, scope, since), night.looked_at)
-    open_keys = {breakage.key for breakage in night.breakages.open}
-    night.contacts = stored
-    matched = [*records.successors(wiring.database, scope), *night.successors]
-    successors = {one.old_account_id: one.new_account_id for one in matched}
     agreed = None if work.agreed is None else work.agreed.get(scope.merchant, ())
     only = None if work.selection is None else _selected(wiring, night, work.selection)
     if agreed is not None:
         only = frozenset(request.authorization_id for request in agreed)
+    open_keys = {breakage.key for breakage in night.breakages.open}
+    if work.unknowns_resolved_by is not None and only is not None:
+        stored = _resolve_unknowns(night, stored, only, work.unknowns_resolved_by)
+    night.contacts = stored
+    matched = [*records.successors(wiring.database, scope), *night.successors]
+    successors = {one.old_account_id: one.new_account_id for one in matched}
+    moved = {old: new for old, new in successors.items() if old != new}
     inputs = PlanInputs(
         scope=scope,
         stamp=stamp,
         policy=wiring.policy,
         breakages=night.breakages.open,
         contacts=sum_up_contacts(stored, open_keys, stamp),
-        successors=successors,
+        successors=moved,
         unmatched_accounts=unmatched_accounts([one for one in stored if one.request.breakage in open_keys], successors),
         held_authorizations=night.brakes.held_authorizations,
         only_authorizations=only,
@@ -71,6 +74,19 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     night.findings, night.plan = plan(night.findings, inputs)
     if agreed is not None:
         _keep_to_agreed(night, agreed)
+
+
+def _resolve_unknowns(
+    night: MerchantNight, stored: Sequence[StoredRequest], only: frozenset[str], resolved_by: str
+) -> list[StoredRequest]:
+    """Let the selection's unknown requests stand in the way no more, since a person found out or takes it upon them."""
+    decided = []
+    for one in stored:
+        if one.state == State.UNKNOWN and one.resolved_at is None and one.authorization_id in only:
+            night.resolved_unknowns.append(one.request.request_id)
+            one = replace(one, resolved_at=night.stamp.as_of, resolved_by=resolved_by)
+        decided.append(one)
+    return decided
 
 
 def _selected(wiring: Wiring, night: MerchantNight, selection: Selection) -> frozenset[str]:
@@ -159,3 +175,6 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         for key, reason in night.breakages.closed:
             records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
+        for request_id in night.resolved_unknowns:
+            resolved_by = night.work.unknowns_resolved_by or stamp.command
+            records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))

@@ -39,7 +39,8 @@ class Work:
 
     `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
     look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
-    `adopts` sessions that something else created.
+    `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
+    in the way.
     """
 
     command: str
@@ -51,6 +52,7 @@ class Work:
     agreed: Mapping[str, Sequence[RelinkRequest]] | None = None
     ignore_cooldown: bool = False
     released_brake: str | None = None
+    unknowns_resolved_by: str | None = None
     adopts: tuple[str, ...] = ()
     requested_at: datetime | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class MerchantNight:
     held_plan_hash: str | None = None
     held_plan_file: Path | None = None
     plan: Plan = field(default_factory=lambda: Plan((), ()))
+    resolved_unknowns: list[str] = field(default_factory=list)
     adoptions: list[Adoption] = field(default_factory=list)
     replays: int = 0
     answered: int = 0

@@ -49,7 +49,7 @@ Steps = NDArray[np.object_]
 class PlanInputs:
     """Everything besides the findings that a decision rests on.
 
-    `successors` maps an old account id to its new one; `unmatched_accounts` were covered by a request that ended under a new
+    `successors` maps an old account id to its new, other one; `unmatched_accounts` were covered by a request that ended under a new
     authorization and have no proven successor; `held_authorizations` are stopped by a brake; `only_authorizations` narrows the
     plan to what a person asked for.
     """

@@ -44,7 +44,9 @@ def run(
 
 
 @click.command()
-@click.option("--out", type=click.Path(dir_okay=False), default=None, help="Where to write the plan; else into its report.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False), default=None, help="Where to write the plan; else into its report."
+)
 @config_option
 @json_option
 @click.pass_context
@@ -101,11 +103,18 @@ def apply(context: click.Context, file: str, config: str | None, as_json: bool) 
 
 
 @click.command()
-@click.option("--authorization", "authorizations", multiple=True, metavar="ID", help="An authorization; may be repeated.")
-@click.option("--customer", "customers", multiple=True, metavar="ID", help="A customer or account holder; may be repeated.")
+@click.option(
+    "--authorization", "authorizations", multiple=True, metavar="ID", help="An authorization; may be repeated."
+)
+@click.option(
+    "--customer", "customers", multiple=True, metavar="ID", help="A customer or account holder; may be repeated."
+)
 @click.option("--institution", "institutions", multiple=True, metavar="NAME", help="Every customer of a bank.")
 @click.option("--file", type=click.Path(dir_okay=False), default=None, metavar="CSV", help="A CSV file of ids.")
 @click.option("--ignore-cooldown", is_flag=True, help="Ask although the customer was asked lately.")
+@click.option(
+    "--resolve-unknown", is_flag=True, help="Ask although it is unknown whether an earlier request arrived; recorded."
+)
 @click.option("--dry-run", is_flag=True, help="Change nothing and send nothing; report what would be asked.")
 @config_option
 @json_option
@@ -117,6 +126,7 @@ def request(
     institutions: Sequence[str],
     file: str | None,
     ignore_cooldown: bool,
+    resolve_unknown: bool,
     dry_run: bool,
     config: str | None,
     as_json: bool,
@@ -140,12 +150,14 @@ def request(
         from_stored=True,
         selection=chosen,
         ignore_cooldown=ignore_cooldown,
+        unknowns_resolved_by=_this_person() if resolve_unknown else None,
         arguments={
             "authorizations": sorted(chosen.authorizations),
             "customers": sorted(chosen.customers),
             "accounts": sorted(chosen.accounts),
             "institutions": sorted(chosen.institutions),
             "ignore_cooldown": ignore_cooldown,
+            "resolve_unknown": resolve_unknown,
         },
     )
     return _perform(context, config, as_json, work)
@@ -168,6 +180,14 @@ def collect(context: click.Context, config: str | None, as_json: bool) -> int:
         result = _run(wiring, Work(command="collect", from_stored=True, collect_everything=True, sends=False))
     _print(result, as_json, {"open_sessions_read": reads})
     return result.exit_code
+
+
+def _this_person() -> str:
+    """Who decides, for the record: the account and host that the command runs under."""
+    import getpass
+    import socket
+
+    return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
 def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
