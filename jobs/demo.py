@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import DEFAULT_KEY, World
 from jobs.wiring import wire
 from reconcile.ledger import check_rows, require_clean
-from reconcile.model import AFFECTED, OutcomeKind, Result
+from reconcile.model import AFFECTED, Finding, OutcomeKind, Result
 
 SEED = 7
 NIGHT_OF_TROUBLE = 2
@@ -206,9 +207,9 @@ def _numbers(number: int, result: RunResult, seconds: float, faults: Mapping[str
         report_directory=result.report_directory,
         seconds=round(seconds, 2),
         accounts=sum(counts.get("finding", {}).values()),
-        findings=Counter(counts.get("finding")),
-        results=Counter(counts.get("result")),
-        outcomes=Counter(counts.get("outcome")),
+        findings=_each(Finding, counts.get("finding")),
+        results=_each(Result, counts.get("result")),
+        outcomes=_each(OutcomeKind, counts.get("outcome")),
         failed_by_reason=dict(
             sorted(Counter(outcome.failure_reason or "no reason given" for outcome in failed).items())
         ),
@@ -218,6 +219,10 @@ def _numbers(number: int, result: RunResult, seconds: float, faults: Mapping[str
         retries=calls["retries"],
         faults=dict(faults),
     )
+
+
+def _each(values: type[StrEnum], counts: Mapping[str, int] | None) -> dict[str, int]:
+    return {str(value): (counts or {}).get(value, 0) for value in values}
 
 
 def _unexpected(result: RunResult, night: DemoNight) -> Iterator[str]:

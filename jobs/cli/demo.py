@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import json_option, print_json, progress_for
+from jobs.cli.common import json_option, print_json, say
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from jobs.demo import Demo, DemoNight
+    from jobs.progress import Progress, Step
 
 _FAULTS = {
     "rate_limit": "rate limits (429)",
@@ -42,7 +45,7 @@ def demo(accounts: int, nights: int, directory: Path, as_json: bool) -> int:
     from jobs.demo import Demo
     from jobs.demo_directory import prepare
 
-    shown = Demo(prepare(directory), accounts, progress_for(as_json))
+    shown = Demo(prepare(directory), accounts, _progress(as_json))
     told: list[DemoNight] = []
     with _logging_to(shown.directory.log):
         if not as_json:
@@ -59,6 +62,39 @@ def demo(accounts: int, nights: int, directory: Path, as_json: bool) -> int:
     return exit_code
 
 
+class _Bar:
+    def __init__(self, bars: Bars, name: str, total: int | None) -> None:
+        self._bars = bars
+        self._task = bars.add_task(name, total=total)
+
+    def advance(self, count: int = 1, total: int | None = None) -> None:
+        """Move the bar; where more came than was expected, that is the total."""
+        task = self._bars.tasks[0]
+        known = task.total if total is None else total
+        done = task.completed + count
+        self._bars.update(self._task, completed=done, total=None if known is None else max(known, done))
+
+
+class _PassingBars:
+    """A bar for each long step that is gone when the step is: what stays is the story of the nights."""
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+        """Show one bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            yield _Bar(bars, name, total)
+
+
+def _progress(as_json: bool) -> Progress:
+    from jobs.progress import Quiet
+
+    return Quiet() if as_json or not sys.stderr.isatty() else _PassingBars()
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Keep what the job logs beside its database, so that a demo shows results and not log lines."""
@@ -73,12 +109,13 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 def _tell_beginning(shown: Demo, directory: Path, nights: int) -> None:
-    click.echo(
+    say(
         f"{shown.accounts:,} bank accounts of {shown.customers:,} customers at a stand-in for Stripe on this machine, and a "
         f"merchant's ledger of {shown.ledger_rows:,} rows."
     )
-    click.echo(
-        f"{nights} nights of the real job follow, a day apart; customers answer in between. It all lies in {directory}/.\n"
+    say(
+        f"{nights} nights of the real job follow, a day apart by a simulated clock; customers answer in between. "
+        f"It all lies in {directory}/.\n"
     )
 
 
@@ -88,36 +125,30 @@ def _tell_night(night: DemoNight) -> None:
         for outcome, count in night.outcomes.items()
         if outcome in ("relinked", "relinked_partially", "new_authorization")
     )
-    click.echo(
+    say(
         f"night {night.number}, {night.run_date}: {night.affected} of {night.accounts:,} accounts need their customer, "
         f"{night.requests} requests, {answers} relinked ({night.seconds:.1f} s)"
     )
     if night.would_request is not None:
-        click.echo(f"  first a dry run: it would make {night.would_request} requests; nothing was sent or recorded")
+        say(f"  before it, a dry run: it would make {night.would_request} requests; nothing was sent or recorded")
         trouble = [f"{count} x {_FAULTS.get(kind, kind)}" for kind, count in night.faults.items()]
         if night.customer_deleted:
             trouble.append("a customer deleted at Stripe")
-        click.echo(
-            f"  then the night itself, with trouble made on purpose: {', '.join(trouble) or 'none, nobody had to be asked'}"
-        )
+        say(f"  in it, trouble made on purpose: {', '.join(trouble) or 'none, nobody had to be asked'}")
     if night.retries:
-        click.echo(
-            f"  {night.retries} calls were repeated, each write under its own idempotency key: nobody was asked twice"
-        )
+        say(f"  {night.retries} calls were repeated, each write under its own idempotency key: nobody was asked twice")
     if night.unfinished:
-        click.echo(
-            f"  exit code {night.exit_code}: the night is finished, but {_unfinished(night)}; a person should look"
-        )
+        say(f"  exit code {night.exit_code}: the night is finished, but {_unfinished(night)}; a person should look")
     if night.posts_of_second_run is not None:
-        click.echo(f"  then the same night again: finished already, {night.posts_of_second_run} requests sent")
+        say(f"  at once again: the night is finished already, {night.posts_of_second_run} requests sent")
     for problem in night.unexpected:
-        click.echo(f"  NOT AS IT SHOULD BE: {problem}")
+        say(f"  NOT AS IT SHOULD BE: {problem}")
 
 
 def _unfinished(night: DemoNight) -> str:
     meanings = {
         "rejected": "was rejected by Stripe",
-        "unknown": "is unknown (it may have been made; it is never sent again unasked)",
+        "unknown": "is unknown (Stripe may have made it, so it was not tried under another key)",
         "not_sent": "was not sent",
     }
     return ", ".join(f"{night.results[name]} {meaning}" for name, meaning in meanings.items() if night.results[name])
@@ -126,20 +157,20 @@ def _unfinished(night: DemoNight) -> str:
 def _tell_end(shown: Demo, told: Sequence[DemoNight], directory: Path) -> None:
     from jobs.cli.terminal import print_table
 
-    click.echo()
+    say("")
     print_table("Night by night", ["", *(f"{night.run_date:%d %b}" for night in told)], _rows(told))
     reports, relink = directory / "reports", f"{_own_name()} --config {directory / 'config.yaml'}"
-    click.echo(f"\nReports: {reports}/, one directory a night. Open first, in {reports / 'latest'}/:")
-    click.echo("  authorizations.csv   whom to ask, about what, and what comes next")
-    click.echo("  relink_outcomes.csv  what came of the requests")
-    click.echo("  failure_reasons.csv  where and why relinking fails")
-    click.echo(f"What the job logged: {directory / 'var' / shown.directory.log.name}")
-    click.echo("\nLook further, without any network:")
-    click.echo(f"  {relink} status")
+    say(f"\nReports: {reports}/, one directory a night. Open first, in {reports / 'latest'}/:")
+    say("  authorizations.csv   whom to ask, about what, and what comes next")
+    say("  relink_outcomes.csv  what came of the requests")
+    say("  failure_reasons.csv  where and why relinking fails")
+    say(f"What the job logged: {directory / 'var' / shown.directory.log.name}")
+    say("\nLook further, without any network:")
+    say(f"  {relink} status")
     if shown.example_id is not None:
-        click.echo(f"  {relink} history {shown.example_id}")
+        say(f"  {relink} history {shown.example_id}")
     troubled = [f"night {night.number}" for night in told if night.unexpected]
-    click.echo(
+    say(
         f"\nNOT AS IT SHOULD BE: {', '.join(troubled)}; see above." if troubled else "\nEvery night did what it should."
     )
 
