@@ -4,6 +4,7 @@
 #   make test     the tests
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
+#   make columns write the report columns into the README
 #   make lock     choose newer versions of what the project uses (needs uv)
 #
 # PYTHON=/path/to/python chooses the interpreter that .venv is made with.
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix lock
+.PHONY: help install demo test check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -49,6 +50,13 @@ check: $(INSTALLED)
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+columns: $(INSTALLED)
+	@$(BIN)/python -m reports.columns > .columns.md && $(BIN)/python -c 'import pathlib; \
+		readme, columns = pathlib.Path("README.md"), pathlib.Path(".columns.md"); \
+		text = readme.read_text(); start = text.index("<!-- columns:"); start = text.index("\n", start) + 1; \
+		end = text.index("<!-- end of columns -->"); \
+		readme.write_text(text[:start] + columns.read_text() + text[end:]); columns.unlink()'
 
 # --universal: one lock for every system and Python; the hashes make any index as good as another, so that none is named.
 lock:
