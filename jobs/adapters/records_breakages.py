@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages as table
@@ -106,6 +106,26 @@ def successors_of_run(database: Database, scope: Scope, run_id: str) -> list[Suc
     """The successors that one run matched."""
     chosen = (successors_table.c.merchant == scope.merchant, successors_table.c.mode == scope.mode)
     return _successors(database, and_(*chosen, successors_table.c.run_id == run_id))
+
+
+def successors_of(
+    database: Database, scope: Scope, account_ids: Collection[str], authorization_ids: Collection[str]
+) -> list[tuple[datetime, str, Successor]]:
+    """The successors that name one of these accounts or authorizations, on either side, as (matched at, run id, successor)."""
+    table = successors_table.c
+    named = or_(
+        table.old_account_id.in_(account_ids),
+        table.new_account_id.in_(account_ids),
+        table.old_authorization_id.in_(authorization_ids),
+        table.new_authorization_id.in_(authorization_ids),
+    )
+    statement = select(successors_table).where(table.merchant == scope.merchant, table.mode == scope.mode, named)
+    with database.read() as connection:
+        rows = connection.execute(statement.order_by(table.matched_at, table.old_account_id, table.new_account_id))
+        return [
+            (row.matched_at, row.run_id, Successor(**{name: row._mapping[name] for name in Successor.__slots__}))
+            for row in rows
+        ]
 
 
 def _successors(database: Database, chosen: Any) -> list[Successor]:

@@ -72,3 +72,11 @@ def add_session_checks(
     ]
     if rows:
         database.run(lambda connection: connection.execute(session_checks.insert(), rows))
+
+
+def session_checks_of(database: Database, request_id: str) -> list[tuple[datetime, str, str | None]]:
+    """Every read of a request's session, oldest first, as (checked at, run id, the status that Stripe gave)."""
+    columns = (session_checks.c.checked_at, session_checks.c.run_id, session_checks.c.session_status)
+    statement = select(*columns).where(session_checks.c.request_id == request_id).order_by(session_checks.c.id)
+    with database.read() as connection:
+        return [(checked_at, run_id, status) for checked_at, run_id, status in connection.execute(statement)]
