@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.adapters.database import Database, open_database
-from jobs.api_key import read_api_keys
+from jobs.api_key import ApiKey, read_api_keys
 from jobs.clock import Clock, system_clock
 from jobs.progress import Progress, Quiet
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
@@ -130,7 +130,7 @@ def wire(
         merchants = []
         for merchant in settings.merchants if calls_stripe else ():
             key = keys[merchant.name]
-            gateway = _gateway(settings, merchant, key.reveal(), key.mode == "live", sleep)
+            gateway = open_gateway(settings, merchant, key, sleep)
             stack.callback(gateway.close)
             scope = Scope(merchant.name, key.mode)
             merchants.append(Merchant(merchant, scope, settings_hash(settings, merchant), gateway))
@@ -147,20 +147,21 @@ def wire(
         )
 
 
-def _gateway(
-    settings: Settings, merchant: MerchantSettings, api_key: str, livemode: bool, sleep: Callable[[float], None]
+def open_gateway(
+    settings: Settings, merchant: MerchantSettings, key: ApiKey, sleep: Callable[[float], None] = time.sleep
 ) -> StripeGateway:
+    """Stripe for one merchant, as the settings say; whoever opens it closes it."""
     from jobs.adapters.rate_limiter import RateLimiter, overall_requests_per_second
     from jobs.adapters.stripe_gateway import StripeGateway
 
     chosen = settings.stripe
     overall = chosen.requests_per_second
     return StripeGateway(
-        api_key,
+        key.reveal(),
         api_base=chosen.api_base,
         api_version=chosen.api_version,
         limiter=RateLimiter(
-            requests_per_second=overall_requests_per_second(livemode) if overall == "auto" else overall,
+            requests_per_second=overall_requests_per_second(key.mode == "live") if overall == "auto" else overall,
             endpoint_requests_per_second=chosen.endpoint_requests_per_second,
             sleep=sleep,
         ),
