@@ -6,7 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from jobs.signals import Terminated
 from reconcile.errors import RelinkError
 
 if TYPE_CHECKING:
+    from jobs.adapters.database import Database
     from jobs.progress import Progress
     from jobs.settings import Settings
 
@@ -48,6 +50,22 @@ def settings_of(context: click.Context, config: str | None) -> Settings:
     settings = load_settings(Path(chosen) if chosen else None, os.environ)
     configure_logging(settings.log.format, settings.log.level)
     return settings
+
+
+@contextmanager
+def records_of(settings: Settings) -> Iterator[Database]:
+    """The job's records, to look at only: nothing is created, and where there is nothing yet they are empty.
+
+    Raises:
+        SchemaOutdated: the tables are of another version.
+        DatabaseError: the database cannot be reached or trusted.
+    """
+    from jobs.adapters.database import open_database
+
+    # Reading a large file through for damage is left to the commands that write, and to `relink doctor`.
+    with open_database(settings.database.url, create=False, read_only=True, check=False) as database:
+        database.ensure_schema(create_new=False)
+        yield database
 
 
 def log_under(settings: Settings) -> Callable[[str], None]:

@@ -1,0 +1,243 @@
+"""The history of one account, authorization, customer, session or request as sentences in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jobs.account_story import account_events
+from jobs.adapters import records
+from jobs.adapters.database import Database
+from jobs.event_line import Event, minute
+from reconcile.model import Breakage, Outcome, Scope, State, StoredRequest, Successor
+
+_ORDER = (
+    "account",
+    "outage_opened",
+    "planned",
+    "sending",
+    "answered",
+    "offered",
+    "session_read",
+    "outcome",
+    "settled",
+    "successor",
+    "outage_closed",
+)
+"""How events of one moment follow each other: what was seen, what was done about it, what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an id stands for in one merchant's records.
+
+    `states` are rows of the account history; a session or a request has none, and no accounts or authorizations of its own.
+    """
+
+    states: list[dict[str, Any]]
+    requests: list[StoredRequest]
+    authorization_ids: set[str]
+    account_ids: set[str]
+
+
+def history(database: Database, scope: Scope, identifier: str) -> list[Event]:
+    """Everything recorded that concerns an id, oldest first; empty where nothing is."""
+    found = _find(database, scope, identifier)
+    events: list[Event] = list(account_events(scope.merchant, found.states))
+    for stored in found.requests:
+        events += _request_events(database, scope, stored)
+    for breakage in _breakages(database, scope, found, identifier):
+        events += _breakage_events(scope, breakage)
+    matched = _successors(database, scope, found, identifier)
+    events += [_successor_event(scope, at, run_id, successor) for at, run_id, successor in matched]
+    return sorted(events, key=lambda event: (event.at, _ORDER.index(event.kind)))
+
+
+def _breakages(database: Database, scope: Scope, found: _Found, identifier: str) -> Iterator[Breakage]:
+    """Outages of the authorizations that the id names or had; of a session or request, the one that it was made for."""
+    own = found.authorization_ids | {identifier}
+    keys = {stored.request.breakage for stored in found.requests}
+    for authorization_id in sorted(own | {key.authorization_id for key in keys}):
+        for breakage in records.breakages_of(database, scope, authorization_id):
+            if authorization_id in own or breakage.key in keys:
+                yield breakage
+
+
+def _successors(
+    database: Database, scope: Scope, found: _Found, identifier: str
+) -> list[tuple[datetime, str, Successor]]:
+    if found.states:
+        return records.successors_of(database, scope, found.account_ids, found.authorization_ids)
+    requests = {stored.request.request_id for stored in found.requests}
+    accounts = {account.account_id for stored in found.requests for account in stored.request.covered}
+    matched = records.successors_of(database, scope, accounts, {identifier})
+    return [one for one in matched if one[2].request_id in requests or identifier in _authorizations(one[2])]
+
+
+def _authorizations(successor: Successor) -> tuple[str, str]:
+    return successor.old_authorization_id, successor.new_authorization_id
+
+
+def _find(database: Database, scope: Scope, identifier: str) -> _Found:
+    named = _plain(records.history_of(database, scope, [identifier], [identifier], [identifier]))
+    of_account = any(row["account_id"] == identifier for row in named)
+    account_ids = {str(row["account_id"]) for row in named}
+    authorization_ids = {str(row["authorization_id"]) for row in named if row["authorization_id"] is not None}
+    # Each account's story is told whole, so that its first line is its first and a move away is not missed.
+    states = _plain(records.history_of(database, scope, account_ids)) if account_ids else []
+    requests = {
+        stored.request.request_id: stored
+        for stored in (
+            *records.requests_by_id(database, scope, [identifier]),
+            *records.requests_for_authorizations(database, scope, [identifier]),
+            *records.requests_for_holders(database, scope, [identifier]),
+        )
+    }
+    of_session = records.find_by_session(database, scope, identifier)
+    if of_session is not None:
+        requests[of_session.request.request_id] = of_session
+    if of_account:
+        for stored in records.requests_for_authorizations(database, scope, authorization_ids):
+            if _concerns(stored, identifier):
+                requests[stored.request.request_id] = stored
+    return _Found(states, list(requests.values()), authorization_ids, account_ids)
+
+
+def _concerns(stored: StoredRequest, account_id: str) -> bool:
+    covered = {account.account_id for account in stored.request.covered}
+    return account_id in covered or stored.request.account_id == account_id
+
+
+def _plain(frame: Any) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    def plain(value: Any) -> Any:
+        if pd.isna(value):
+            return None
+        return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
+
+    return [{name: plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _breakage_events(scope: Scope, breakage: Breakage) -> Iterator[Event]:
+    key = breakage.key
+    named = f"{key.kind.replace('_', ' ')} outage {key.number} of {key.authorization_id}"
+    ids = {"authorization_id": key.authorization_id}
+    yield Event(breakage.opened_at, scope.merchant, "outage_opened", f"{named} opened", breakage.opened_run_id, **ids)
+    if breakage.closed_at is not None:
+        why = {
+            "cured": "nothing of it is broken any more",
+            "replaced": "its accounts live on under a new authorization",
+            "ledger_closed": "its accounts are closed in the ledger",
+        }.get(breakage.closed_reason or "", breakage.closed_reason or "no reason recorded")
+        yield Event(
+            breakage.closed_at, scope.merchant, "outage_closed", f"{named} closed: {why}", breakage.closed_run_id, **ids
+        )
+
+
+def _request_events(database: Database, scope: Scope, stored: StoredRequest) -> Iterator[Event]:
+    request = stored.request
+    ids = {
+        "authorization_id": request.authorization_id,
+        "account_holder_id": request.holder.id,
+        "request_id": request.request_id,
+        "session_id": stored.session_id,
+        "account_id": request.account_id,
+    }
+
+    def event(at: datetime, kind: str, text: str, run_id: str | None = stored.run_id) -> Event:
+        return Event(at, scope.merchant, kind, text, run_id, **ids)
+
+    yield event(stored.planned_at, "planned", _planned(stored))
+    if stored.attempting_at is not None and stored.answered_at is None:
+        yield event(
+            stored.attempting_at, "sending", f"request {request.request_id} began to be sent; no answer is recorded"
+        )
+    if stored.answered_at is not None:
+        yield event(stored.answered_at, "answered", _answer(stored))
+    if stored.offered_at is not None:
+        yield event(stored.offered_at, "offered", f"session {stored.session_id} was handed to the customer", None)
+    if stored.resolved_at is not None:
+        made = f", session {stored.session_id}" if stored.session_id else ""
+        what = "it stays unknown, but nobody waits for it any more" if stored.state == State.UNKNOWN else stored.state
+        text = f"request {request.request_id} was settled by {stored.resolved_by}: {what}{made}"
+        yield event(stored.resolved_at, "settled", text, None)
+    for at, run_id, status in records.session_checks_of(database, request.request_id):
+        said = f"Stripe says {status}" if status else "Stripe gave no status"
+        yield event(at, "session_read", f"session {stored.session_id} was read: {said}", run_id)
+    for at, run_id, outcome in records.outcomes_of(database, request.request_id):
+        yield event(at, "outcome", _outcome(request.request_id, outcome), run_id)
+
+
+def _planned(stored: StoredRequest) -> str:
+    request = stored.request
+    accounts = [account.account_id for account in request.covered]
+    covered = f"; to mend {_listed(accounts)}" if accounts else ""
+    cause = f", cause {request.cause}" if request.cause else ""
+    bank = f" at {request.institution_name}" if request.institution_name else ""
+    made = "followed" if request.origin == "adopt" else "planned"
+    return (
+        f"request {request.request_id} {made} by `relink {request.origin}`: attempt {request.attempt} for "
+        f"{request.breakage.kind.replace('_', ' ')} outage {request.breakage.number} of {request.authorization_id}{bank}, because "
+        f"{request.reason.replace('_', ' ')}{cause}; customer {request.holder.id}, {request.delivery}, asks for "
+        f"{', '.join(request.permissions) or 'no data'}{covered}"
+    )
+
+
+def _answer(stored: StoredRequest) -> str:
+    named = f"request {stored.request.request_id}"
+    # Only an unknown is ever settled later, so that is what the answer was.
+    state = State.UNKNOWN if stored.resolved_at is not None else stored.state
+    said = ", ".join(
+        text
+        for text in (
+            stored.error_type,
+            stored.error_code,
+            None if stored.http_status is None else f"HTTP {stored.http_status}",
+            stored.error_message,
+        )
+        if text
+    )
+    detail = f" ({said})" if said else ""
+    if state == State.CREATED:
+        return f"{named}: Stripe made session {stored.session_id}"
+    if state == State.REJECTED:
+        return f"{named}: Stripe refused it{detail}"
+    if state == State.UNKNOWN:
+        return f"{named}: whether Stripe made a session is unknown{detail}"
+    return f"{named}: was not sent{detail}"
+
+
+def _outcome(request_id: str, outcome: Outcome) -> str:
+    before = f", before that {outcome.previous.replace('_', ' ')}" if outcome.previous else ""
+    failure = f", reason {outcome.failure_reason}" if outcome.failure_reason else ""
+    moment = ""
+    if outcome.at is not None:
+        moment = (
+            f", at {minute(outcome.at)}" if outcome.at_basis == "event" else f", by {minute(outcome.at)} at the latest"
+        )
+    new = f", new authorization {outcome.result_authorization_id}" if outcome.result_authorization_id else ""
+    cured = f", {outcome.accounts_cured} accounts mended" if outcome.accounts_cured else ""
+    return f"outcome of {request_id}: {outcome.kind.replace('_', ' ')}{failure}{new}{cured}{moment}{before}"
+
+
+def _successor_event(scope: Scope, at: datetime, run_id: str, successor: Successor) -> Event:
+    how = "the same id" if successor.matched_by == "id" else "holder, bank, last digits and kind"
+    return Event(
+        at,
+        scope.merchant,
+        "successor",
+        f"account {successor.old_account_id} of {successor.old_authorization_id} lives on as {successor.new_account_id} of "
+        f"{successor.new_authorization_id}, matched by {how}",
+        run_id,
+        account_id=successor.old_account_id,
+        authorization_id=successor.old_authorization_id,
+        request_id=successor.request_id,
+    )
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
