@@ -84,7 +84,7 @@ def test_defaults_are_the_published_ones() -> None:
         ("stripe", {"api_version": "2026-10-28.endive"}, "stripe.api_version: must look like 2026-09-30.preview"),
         ("stripe", {"api_version": "2026-13-30.preview"}, "stripe.api_version: must look like"),
         ("stripe", {"requests_per_second": "fast"}, "stripe.requests_per_second: must be auto"),
-        ("stripe", {"requests_per_second": 101}, "stripe.requests_per_second: must be auto"),
+        ("stripe", {"requests_per_second": 101}, "stripe.requests_per_second: is above the 100"),
         ("stripe", {"requests_per_second": True}, "stripe.requests_per_second: must be auto"),
         ("stripe", {"endpoint_requests_per_second": 0}, "stripe.endpoint_requests_per_second: must be above 0"),
         ("stripe", {"endpoint_requests_per_second": 25.5}, "stripe.endpoint_requests_per_second: is above the 25"),
