@@ -34,7 +34,7 @@ def attempt(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay
             stored.request_body, api_version=stored.api_version, idempotency_key=stored.idempotency_key
         )
     except StripeCallFailed as failed:
-        _record_failure(wiring, stored, failed.failure)
+        _record_failure(wiring, stored, failed.failure, replay=replay)
         return failed.failure
     records.record_result(
         wiring.database,
@@ -48,24 +48,25 @@ def attempt(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay
     return None
 
 
-def state_after(failure: CallFailure) -> State:
+def state_after(failure: CallFailure, *, replay: bool = False) -> State:
     """The state that a failed call leaves its request in.
 
     A 400 is final and `rejected`. A stored 500 is replayed for the life of its key, and a mismatch of parameters means that the key
     was used: neither tells whether a session exists, so both are `unknown`. Where Stripe certainly did not act, the request is `not_sent` and its
-    attempt is free. Anything else stays `attempting`: the next run asks again under the same key.
+    attempt is free. Anything else stays `attempting`: the next run asks again under the same key. So does a `replay` that Stripe did not
+    act on, since that says nothing of the attempt before it.
     """
     if failure.fault == "rejected":
         return State.REJECTED
     if failure.fault == "idempotency_mismatch" or (failure.fault == "server" and failure.http_status == 500):
         return State.UNKNOWN
-    if not failure.maybe_executed:
+    if not failure.maybe_executed and not replay:
         return State.NOT_SENT
     return State.ATTEMPTING
 
 
-def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure) -> None:
-    state = state_after(failure)
+def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure, *, replay: bool) -> None:
+    state = state_after(failure, replay=replay)
     logger.warning("request %s is %s: %s", stored.request.request_id, state, failure)
     if state == State.ATTEMPTING:
         records.add_calls(wiring.database, stored.request.request_id, failure.wire_attempts)
