@@ -1,0 +1,213 @@
+"""What a dead run left is asked again under its own key and bytes while Stripe remembers the key, and never after."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from jobs.adapters import records
+from jobs.adapters.stripe_gateway import StripeGateway
+from jobs.night import Work
+from jobs.progress import Quiet, Step
+from reconcile.records import SessionCreated
+from tests.jobs.nights import SESSIONS, Nights, assert_ties, ledger_of, outcomes, table
+
+POINTS = ("planned", "before_post", "after_post", "after_first")
+"""Where a run is killed: with all requests planned; the first marked and unsent; the first at Stripe; the second marked."""
+
+
+class _DiesBeforeSending(Quiet):
+    """Ends the process where sending would begin."""
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+        if name == "relink requests":
+            os._exit(0)
+        with super().step(name, total) as step:
+            yield step
+
+
+def die(nights: Nights, point: str, work: Work | None = None) -> None:
+    """Do a run in a process of its own that ends at `point` without a word, as by SIGKILL."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(60)
+            _die(nights, point, work or Work("run"))
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the run did not come to {point}"
+
+
+def _die(nights: Nights, point: str, work: Work) -> None:
+    calls = 0
+    create = StripeGateway.create_session
+
+    def create_session(
+        self: StripeGateway, body: bytes | str, *, api_version: str, idempotency_key: str
+    ) -> SessionCreated:
+        nonlocal calls
+        calls += 1
+        if point == "before_post" or (point == "after_first" and calls == 2):
+            os._exit(0)
+        made = create(self, body, api_version=api_version, idempotency_key=idempotency_key)
+        if point == "after_post":
+            os._exit(0)
+        return made
+
+    StripeGateway.create_session = create_session  # type: ignore[method-assign]
+    nights.run(work, progress=_DiesBeforeSending() if point == "planned" else None)
+
+
+def sessions_by_key(nights: Nights) -> Counter[str | None]:
+    return Counter(effect.idempotency_key for effect in nights.world.effects)
+
+
+def assert_each_attempt_once(nights: Nights) -> None:
+    """No attempt has two sessions, and no two requests share an attempt."""
+    assert set(sessions_by_key(nights).values()) <= {1}
+    sent = [one for one in nights.stored() if one.state != "not_sent"]
+    attempts = Counter((one.request.breakage, one.request.attempt) for one in sent)
+    assert set(attempts.values()) <= {1}
+
+
+@pytest.mark.parametrize("hours", [1 / 6, 19, 21, 25])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_run_is_settled_by_the_next(nights: Nights, point: str, hours: float) -> None:
+    die(nights, point)
+    died_with = nights.states()
+    assert list(died_with.values()).count("attempting") == (0 if point == "planned" else 1)
+    made = len(nights.world.effects)
+    assert made == {"planned": 0, "before_post": 0, "after_post": 1, "after_first": 1}[point]
+    nights.world.advance(hours=hours)
+    result = nights.run()
+    assert result.exit_code == 0
+    assert_ties(result)
+    assert_each_attempt_once(nights)
+    by_attempt = {
+        (one.authorization_id, one.request.attempt): one for one in nights.stored() if one.state != "not_sent"
+    }
+    first = {name: one for (name, attempt), one in by_attempt.items() if attempt == 1}
+    for name, state in died_with.items():
+        expected = "unknown" if state == "attempting" and hours >= 20 else "created"
+        assert (name, first[name].state) == (name, expected)
+    renewed = {name for name, attempt in by_attempt if attempt == 2}
+    left = {name for name, state in died_with.items() if state == "attempting"}
+    # An offer that nobody knows was handed to nobody, so it may be renewed once 24 hours are over.
+    assert renewed == (left if hours >= 24 else set())
+    assert len(nights.world.effects) <= 3 + len(renewed)
+    before = nights.posts()
+    nights.run()
+    assert nights.posts() == before
+
+
+@pytest.mark.parametrize(("point", "hours"), [("after_post", 1 / 6), ("before_post", 19), ("after_post", 21)])
+def test_the_same_on_both_databases(both_nights: Nights, point: str, hours: float) -> None:
+    nights = both_nights
+    die(nights, point)
+    nights.world.advance(hours=hours)
+    assert nights.run().exit_code == 0
+    assert_each_attempt_once(nights)
+    assert Counter(nights.states().values()) == (Counter(created=3) if hours < 20 else Counter(created=2, unknown=1))
+
+
+def test_a_replay_has_the_stored_bytes_whatever_changed_since(nights: Nights) -> None:
+    """The stand-in, like Stripe, refuses a key that comes with other parameters."""
+    die(nights, "after_post")
+    nights.load_ledger([row | {"required_permissions": "balances"} for row in ledger_of(nights.world)])
+    nights.world.advance(hours=1)
+    nights.run()
+    posts = [call for call in nights.world.log if call.path == SESSIONS]
+    assert [call.replayed for call in posts] == [False, True, False, False]
+    assert posts[0].idempotency_key == posts[1].idempotency_key
+    assert nights.states() == {"fcauth_1": "created", "fcauth_2": "created", "fcauth_3": "created"}
+    assert nights.by_authorization()["fcauth_1"].session_id == nights.world.effects[0].session_id
+
+
+def test_a_run_that_died_while_settling_is_settled(nights: Nights) -> None:
+    die(nights, "after_post")
+    nights.world.advance(hours=1)
+    die(nights, "after_post")
+    nights.world.advance(hours=1)
+    die(nights, "before_post")
+    nights.world.advance(hours=1)
+    assert nights.run().exit_code == 0
+    assert_each_attempt_once(nights)
+    assert len(nights.world.effects) == 3
+    # Stripe keeps the key from its first use, so the age counts from the first attempt and not from the last.
+    first = nights.by_authorization()["fcauth_1"]
+    assert first.attempting_at == first.planned_at
+
+
+def test_the_dead_run_is_recorded_as_interrupted(nights: Nights) -> None:
+    die(nights, "planned")
+    assert nights.newest_run().state == records.RUNNING
+    dead = nights.newest_run().run_id
+    nights.world.advance(hours=1)
+    result = nights.run()
+    from jobs.adapters.database import open_database
+
+    with open_database(nights.database_url) as database:
+        found = records.run(database, dead)
+    assert found is not None
+    assert (found.state, found.finished_at) == (records.INTERRUPTED, nights.now())
+    told = outcomes(result)
+    assert "not_sent" in {row["outcome"] for row in table(result, "relink_outcomes")}
+    assert set(told) == {"fcauth_1", "fcauth_2", "fcauth_3"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["rate_limit", "lock_timeout", "unauthorized", "forbidden", "error_503", "reset_before"]
+)
+def test_a_replay_that_fails_leaves_open_whether_the_first_attempt_reached_stripe(nights: Nights, kind: str) -> None:
+    """That this call did nothing says nothing of the one before: the attempt must not be free again."""
+    die(nights, "after_post")
+    made = len(nights.world.effects)
+    nights.world.advance(hours=1)
+    nights.world.faults.script(kind, method="POST", times=1000)
+    result = nights.run()
+    assert result.exit_code == (3 if kind in ("unauthorized", "forbidden") else 4)
+    assert_ties(result)
+    assert nights.by_authorization()["fcauth_1"].state == "attempting"
+    nights.world.faults.clear()
+    nights.world.advance(hours=30)
+    nights.run()
+    assert_each_attempt_once(nights)
+    first = [one for one in nights.stored() if one.authorization_id == "fcauth_1" and one.request.attempt == 1]
+    assert [one.state for one in first] == ["unknown"]
+    assert made == 1
+
+
+def test_an_attempt_left_open_is_for_a_person_until_it_is_settled(nights: Nights) -> None:
+    die(nights, "after_post")
+    nights.world.advance(hours=21)
+    result = nights.run()
+    rows = {row["account_id"]: row["next_step"] for row in table(result, "accounts")}
+    assert (rows["fca_1_1"], rows["fca_1_2"]) == ("review", "review")
+    assert outcomes(result)["fcauth_1"] == "unknown"
+    assert result.exit_code == 0, "an unknown of an earlier run is not this run's"
+
+
+def test_a_dry_run_settles_nothing(nights: Nights) -> None:
+    die(nights, "after_post")
+    nights.world.advance(hours=1)
+    before, posts = nights.knowledge(), nights.posts()
+    nights.run(Work("run", dry_run=True))
+    assert (nights.knowledge(), nights.posts()) == (before, posts)
+
+
+@pytest.mark.parametrize("command", ["collect", "adopt"])
+def test_commands_that_only_look_settle_too(nights: Nights, command: str) -> None:
+    """Every command that holds the lock first ends what a dead run left."""
+    die(nights, "after_post")
+    nights.world.advance(hours=1)
+    result = nights.run(Work(command, from_stored=True, sends=False, collect_everything=command == "collect"))
+    assert result.exit_code == 0
+    assert nights.by_authorization()["fcauth_1"].state == "created"
+    assert len(nights.world.effects) == 1
