@@ -94,9 +94,7 @@ def probe_lock(url: str, *, now: Callable[[], float] = time.time) -> Holder | No
 def _probe_sqlite(path: str, now: float) -> tuple[str | None, float] | None:
     connection = sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True, timeout=1)
     try:
-        row = connection.execute(
-            "SELECT holder, expires_at FROM relink_lease WHERE name = ?", (LOCK_NAME,)
-        ).fetchone()
+        row = connection.execute("SELECT holder, expires_at FROM relink_lease WHERE name = ?", (LOCK_NAME,)).fetchone()
     finally:
         connection.close()
     return (row[0], row[1] / 1e6 - now) if row else None
@@ -105,9 +103,7 @@ def _probe_sqlite(path: str, now: float) -> tuple[str | None, float] | None:
 def _probe_postgresql(url: str) -> tuple[str | None, float] | None:
     import psycopg
 
-    statement = (
-        "SELECT holder, extract(epoch FROM expires_at - clock_timestamp()) FROM relink_lease WHERE name = %s"
-    )
+    statement = "SELECT holder, extract(epoch FROM expires_at - clock_timestamp()) FROM relink_lease WHERE name = %s"
     with psycopg.connect(url, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection:
         row = connection.execute(statement, (LOCK_NAME,)).fetchone()
     return (row[0], float(row[1])) if row else None

@@ -54,6 +54,8 @@ def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def database(migrated_url: str) -> Iterator[Database]:
     """A migrated database in which the run of `stored_values` has started."""
     with open_database(migrated_url) as opened:
-        records.start_run(opened, RUN_ID, "run", DATE, AT, settings_hash="hash", settings={"relink": {"cooldown_days": 4}})
+        records.start_run(
+            opened, RUN_ID, "run", DATE, AT, settings_hash="hash", settings={"relink": {"cooldown_days": 4}}
+        )
         records.stamp_merchant(opened, SCOPE.merchant, SCOPE.mode, None, AT)
         yield opened
