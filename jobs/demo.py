@@ -14,7 +14,6 @@ from typing import Any
 from jobs.adapters import records
 from jobs.adapters.ledger import read_csv
 from jobs.demo_directory import KEY_VARIABLE, DemoDirectory, write_settings
-from jobs.night import Work
 from jobs.nightly import RunResult, run
 from jobs.progress import Progress, Quiet
 from jobs.settings import Settings, load_settings
@@ -22,6 +21,7 @@ from jobs.simulator.ledger import make_ledger, write_ledger_csv
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import DEFAULT_KEY, World
 from jobs.wiring import wire
+from jobs.work import Work
 from reconcile.ledger import check_rows, require_clean
 from reconcile.model import AFFECTED, Finding, OutcomeKind, Result
 

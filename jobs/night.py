@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from jobs.selection import Selection
 from jobs.wiring import Merchant
+from jobs.work import Work
 from reconcile.brakes import BrakeVerdict
 from reconcile.breakages import BreakageStep
-from reconcile.model import BreakageKey, Holder, Outcome, Plan, RelinkRequest, RunStamp, StoredRequest, Successor
+from reconcile.model import BreakageKey, Holder, Outcome, Plan, RunStamp, StoredRequest, Successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +31,6 @@ class Adoption:
     session_id: str
     result: str
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a command wants of a run.
-
-    `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
-    look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
-    `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
-    in the way.
-    """
-
-    command: str
-    dry_run: bool = False
-    from_stored: bool = False
-    collect_everything: bool = False
-    sends: bool = True
-    selection: Selection | None = None
-    agreed: Mapping[str, Sequence[RelinkRequest]] | None = None
-    ignore_cooldown: bool = False
-    released_brake: str | None = None
-    unknowns_resolved_by: str | None = None
-    adopts: tuple[str, ...] = ()
-    requested_at: datetime | None = None
-    arguments: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

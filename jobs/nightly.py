@@ -16,13 +16,14 @@ from jobs.brake import brake, record_brakes
 from jobs.clock import new_stamp
 from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
-from jobs.night import MerchantNight, Work
+from jobs.night import MerchantNight
 from jobs.publish import publish, requests_of_night
 from jobs.relink import relink, store_plan
 from jobs.settle import settle
 from jobs.signals import Terminated
 from jobs.snapshot import obtain_snapshot
 from jobs.wiring import Wiring
+from jobs.work import Work
 from reconcile.errors import DatabaseError, LeaseLost, RelinkError
 from reconcile.model import RunStamp, State
 from reports.files import check_writable, clean_leftovers

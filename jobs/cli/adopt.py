@@ -24,9 +24,9 @@ def adopt(
     context: click.Context, session_ids: Sequence[str], requested_at: str | None, config: str | None, as_json: bool
 ) -> int:
     """Follow sessions that something else created; each counts as an attempt. Repeating changes nothing."""
-    from jobs.night import Work
     from jobs.nightly import run
     from jobs.wiring import wire
+    from jobs.work import Work
 
     moment = None if requested_at is None else _aware(requested_at)
     settings = settings_of(context, config)

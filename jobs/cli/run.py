@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.common import config_option, json_option, log_under, print_json, progress_for, settings_of
-from reconcile.errors import SettingsError
+from reconcile.errors import AlreadyRunning, SettingsError
 
 if TYPE_CHECKING:
-    from jobs.night import Work
     from jobs.nightly import RunResult
+    from jobs.settings import Settings
     from jobs.wiring import Wiring
+    from jobs.work import Work
 
 
 @click.command()
@@ -32,7 +33,7 @@ def run(
 
     A second run of a finished business date sends nothing.
     """
-    from jobs.night import Work
+    from jobs.work import Work
 
     work = Work(
         command="run",
@@ -52,9 +53,9 @@ def run(
 @click.pass_context
 def plan(context: click.Context, out: str | None, config: str | None, as_json: bool) -> int:
     """Decide as a run would, and write the decision as a file that `relink apply` carries out."""
-    from jobs.night import Work
     from jobs.plan_file import MerchantPlan, PlanFile, write_plan
     from jobs.wiring import wire
+    from jobs.work import Work
 
     settings = settings_of(context, config)
     with wire(settings, os.environ, progress=progress_for(as_json), create=False) as wiring:
@@ -84,12 +85,14 @@ def plan(context: click.Context, out: str | None, config: str | None, as_json: b
 @click.pass_context
 def apply(context: click.Context, file: str, config: str | None, as_json: bool) -> int:
     """Carry out a plan FILE: what changed since it was made is skipped and listed."""
-    from jobs.night import Work
     from jobs.plan_file import check_applicable, read_plan
-    from jobs.wiring import wire
+    from jobs.work import Work
 
     agreed = read_plan(Path(file))
     settings = settings_of(context, config)
+    _leave_if_running(settings)
+    from jobs.wiring import wire
+
     with wire(settings, os.environ, holder="apply", progress=progress_for(as_json)) as wiring:
         check_applicable(agreed, {one.scope: one.settings_hash for one in wiring.merchants}, wiring.clock())
         work = Work(
@@ -135,8 +138,8 @@ def request(
 
     Works from the newest snapshot; accounts are read again where it is over an hour old.
     """
-    from jobs.night import Work
     from jobs.selection import Selection, read_selection_file
+    from jobs.work import Work
 
     chosen = Selection(frozenset(authorizations), frozenset(customers), frozenset(), frozenset(institutions))
     given = [bool(authorizations), bool(customers), bool(institutions), file is not None]
@@ -170,8 +173,8 @@ def request(
 def collect(context: click.Context, config: str | None, as_json: bool) -> int:
     """Look up every open session now, and report; sends nothing."""
     from jobs.adapters import records
-    from jobs.night import Work
     from jobs.wiring import wire
+    from jobs.work import Work
 
     settings = settings_of(context, config)
     with wire(settings, os.environ, holder="collect", progress=progress_for(as_json)) as wiring:
@@ -180,6 +183,19 @@ def collect(context: click.Context, config: str | None, as_json: bool) -> int:
         result = _run(wiring, Work(command="collect", from_stored=True, collect_everything=True, sends=False))
     _print(result, as_json, {"open_sessions_read": reads})
     return result.exit_code
+
+
+def _leave_if_running(settings: Settings) -> None:
+    """Look at the lock before the heavy imports, so that a second starter leaves at once; taking it is what decides.
+
+    Raises:
+        AlreadyRunning: another process holds it.
+    """
+    from jobs.adapters.lock_probe import probe_lock
+
+    holder = probe_lock(settings.database.url)
+    if holder is not None:
+        raise AlreadyRunning(f"another run holds the lock: {holder.describe()}; wait for it, or end that process")
 
 
 def _this_person() -> str:
@@ -191,10 +207,12 @@ def _this_person() -> str:
 
 
 def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
-    from jobs.wiring import wire
-
     settings = settings_of(context, config)
     holder = None if work.dry_run else work.command
+    if holder is not None:
+        _leave_if_running(settings)
+    from jobs.wiring import wire
+
     with wire(settings, os.environ, holder=holder, progress=progress_for(as_json), create=not work.dry_run) as wiring:
         result = _run(wiring, work)
     _print(result, as_json)

@@ -1,0 +1,37 @@
+"""What a command wants of a run; light to import, so that a command can look at the lock before anything heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.selection import Selection
+    from reconcile.model import RelinkRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a command wants of a run.
+
+    `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
+    look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
+    `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
+    in the way.
+    """
+
+    command: str
+    dry_run: bool = False
+    from_stored: bool = False
+    collect_everything: bool = False
+    sends: bool = True
+    selection: Selection | None = None
+    agreed: Mapping[str, Sequence[RelinkRequest]] | None = None
+    ignore_cooldown: bool = False
+    released_brake: str | None = None
+    unknowns_resolved_by: str | None = None
+    adopts: tuple[str, ...] = ()
+    requested_at: datetime | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
