@@ -172,11 +172,12 @@ def request(
 @click.pass_context
 def collect(context: click.Context, config: str | None, as_json: bool) -> int:
     """Look up every open session now, and report; sends nothing."""
+    settings = settings_of(context, config)
+    _leave_if_running(settings)
     from jobs.adapters import records
     from jobs.wiring import wire
     from jobs.work import Work
 
-    settings = settings_of(context, config)
     with wire(settings, os.environ, holder="collect", progress=progress_for(as_json)) as wiring:
         reads = sum(len(records.open_requests(wiring.database, one.scope)) for one in wiring.merchants)
         click.echo(f"{reads} open sessions: {reads} reads, and more where a session has over 10 accounts", err=True)
