@@ -59,6 +59,8 @@ def read_selection_file(path: Path) -> Selection:
                 raise SettingsError(
                     f"{path}: unknown columns {', '.join(strange) or '(no header)'}; a selection has one or more of {', '.join(FILE_COLUMNS)}"
                 )
+            if len(set(header)) < len(header):
+                raise SettingsError(f"{path}: a column stands in the header twice; name each once")
             cells: dict[str, set[str]] = {name: set() for name in FILE_COLUMNS}
             for number, row in enumerate(reader, start=2):
                 if None in row or None in row.values():
