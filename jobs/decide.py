@@ -166,6 +166,8 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         one.key for one in night.breakages.open if one.eligible_at is None and one.key.authorization_id in reached
     ]
     with database.begin():
+        if night.new_snapshot is not None:
+            records.record_snapshot(database, night.new_snapshot)
         if night.pulled:
             records.append_history(database, scope, stamp.run_id, night.history_changed)
         records.append_outcomes(database, stamp.run_id, stamp.business_date, night.outcomes, stamp.as_of)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from jobs.adapters.records import SnapshotRecord
 from jobs.wiring import Merchant
 from jobs.work import Work
 from reconcile.brakes import BrakeVerdict
@@ -41,6 +42,7 @@ class MerchantNight:
     work: Work
     stamp: RunStamp
     snapshot_id: str | None = None
+    new_snapshot: SnapshotRecord | None = None
     taken_at: datetime | None = None
     pulled: bool = False
     accounts: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -70,22 +70,20 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
         completed_at=pulled.completed_at,
         settings=settings_for_record(wiring.settings),
     )
-    records.record_snapshot(
-        wiring.database,
-        records.SnapshotRecord(
-            snapshot_id=night.snapshot_id,
-            run_id=stamp.run_id,
-            merchant=scope.merchant,
-            mode=scope.mode,
-            taken_at=pulled.taken_at,
-            completed_at=pulled.completed_at,
-            business_date=stamp.business_date,
-            accounts=len(night.accounts),
-            ledger_rows=len(night.ledger),
-            path=kept.path,
-            sha256=kept.sha256,
-            bytes=kept.bytes,
-        ),
+    # It becomes the current one together with what is concluded from it, so that a run that stops before leaves the last one current.
+    night.new_snapshot = records.SnapshotRecord(
+        snapshot_id=night.snapshot_id,
+        run_id=stamp.run_id,
+        merchant=scope.merchant,
+        mode=scope.mode,
+        taken_at=pulled.taken_at,
+        completed_at=pulled.completed_at,
+        business_date=stamp.business_date,
+        accounts=len(night.accounts),
+        ledger_rows=len(night.ledger),
+        path=kept.path,
+        sha256=kept.sha256,
+        bytes=kept.bytes,
     )
 
 
