@@ -14,7 +14,6 @@ from sqlalchemy import select
 from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.adapters.tables import metadata
-from jobs.night import Work
 from jobs.nightly import RunResult
 from jobs.nightly import run as run_night
 from jobs.progress import Progress
@@ -22,6 +21,7 @@ from jobs.settings import Settings, parse_settings
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
 from jobs.wiring import wire
+from jobs.work import Work
 from reconcile.ledger import check_rows, require_clean
 from reconcile.model import Scope, StoredRequest
 from reports.files import read_table

@@ -182,7 +182,7 @@ def test_accounts_that_vanish_stop_the_run(
 
 
 def test_only_the_hash_of_this_very_drop_releases_it(make_nights: MakeNights) -> None:
-    from jobs.night import Work
+    from jobs.work import Work
 
     nights = make_nights(small_world(customers=30, broken=()))
     nights.sections["brakes"] = BRAKE

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.adapters import records
-from jobs.night import Work
 from jobs.nightly import RunResult
 from jobs.simulator.world import World
+from jobs.work import Work
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import SESSIONS, Nights, assert_ties, outcomes, small_world, table
 
@@ -255,7 +255,7 @@ def test_nothing_is_sent_without_a_committed_intent(nights: Nights) -> None:
         )
     from reconcile.errors import DatabaseError
 
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - which error is asserted below
+    with pytest.raises(Exception) as raised:
         nights.run()
     assert isinstance(raised.value, DatabaseError)
     assert nights.posts() == 0

@@ -12,8 +12,8 @@ import pytest
 
 from jobs.adapters import records
 from jobs.adapters.stripe_gateway import StripeGateway
-from jobs.night import Work
 from jobs.progress import Quiet, Step
+from jobs.work import Work
 from reconcile.records import SessionCreated
 from tests.jobs.nights import SESSIONS, Nights, assert_ties, ledger_of, outcomes, table
 
