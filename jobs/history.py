@@ -11,7 +11,7 @@ from jobs.account_story import account_events
 from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.event_line import Event, minute
-from reconcile.model import Breakage, Outcome, Scope, State, StoredRequest, Successor
+from reconcile.model import Breakage, Outcome, RelinkRequest, Scope, State, StoredRequest, Successor
 
 _ORDER = (
     "account",
@@ -68,6 +68,8 @@ def _breakages(database: Database, scope: Scope, found: _Found, identifier: str)
 def _successors(
     database: Database, scope: Scope, found: _Found, identifier: str
 ) -> list[tuple[datetime, str, Successor]]:
+    if identifier in found.account_ids:
+        return records.successors_of(database, scope, {identifier}, ())
     if found.states:
         return records.successors_of(database, scope, found.account_ids, found.authorization_ids)
     requests = {stored.request.request_id for stored in found.requests}
@@ -168,7 +170,7 @@ def _request_events(database: Database, scope: Scope, stored: StoredRequest) -> 
         said = f"Stripe says {status}" if status else "Stripe gave no status"
         yield event(at, "session_read", f"session {stored.session_id} was read: {said}", run_id)
     for at, run_id, outcome in records.outcomes_of(database, request.request_id):
-        yield event(at, "outcome", _outcome(request.request_id, outcome), run_id)
+        yield event(at, "outcome", _outcome(request, outcome), run_id)
 
 
 def _planned(stored: StoredRequest) -> str:
@@ -210,7 +212,7 @@ def _answer(stored: StoredRequest) -> str:
     return f"{named}: was not sent{detail}"
 
 
-def _outcome(request_id: str, outcome: Outcome) -> str:
+def _outcome(request: RelinkRequest, outcome: Outcome) -> str:
     before = f", before that {outcome.previous.replace('_', ' ')}" if outcome.previous else ""
     failure = f", reason {outcome.failure_reason}" if outcome.failure_reason else ""
     moment = ""
@@ -218,9 +220,10 @@ def _outcome(request_id: str, outcome: Outcome) -> str:
         moment = (
             f", at {minute(outcome.at)}" if outcome.at_basis == "event" else f", by {minute(outcome.at)} at the latest"
         )
-    new = f", new authorization {outcome.result_authorization_id}" if outcome.result_authorization_id else ""
+    led_to = outcome.result_authorization_id
+    new = f", under {led_to}" if led_to not in (None, request.authorization_id) else ""
     cured = f", {outcome.accounts_cured} accounts mended" if outcome.accounts_cured else ""
-    return f"outcome of {request_id}: {outcome.kind.replace('_', ' ')}{failure}{new}{cured}{moment}{before}"
+    return f"outcome of {request.request_id}: {outcome.kind.replace('_', ' ')}{failure}{new}{cured}{moment}{before}"
 
 
 def _successor_event(scope: Scope, at: datetime, run_id: str, successor: Successor) -> Event:

@@ -66,10 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         install_excepthook()
     signal.signal(signal.SIGTERM, _terminate)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = relink.main(args=None if arguments is None else list(arguments), prog_name="relink", standalone_mode=False)
+        # Not through click's own `main`, which hides which signal came, and where a pipe broke.
+        with relink.make_context("relink", list(given)) as context:
+            code = relink.invoke(context)
     except BaseException as error:
-        return fail(error, asks_json="--json" in (sys.argv[1:] if arguments is None else arguments))
+        return fail(error, asks_json="--json" in given)
     return code if isinstance(code, int) else 0
 
 

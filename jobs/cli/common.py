@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -131,23 +132,19 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return 2
-    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
-        error = error.__cause__  # click wraps the signal
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         code = 143 if isinstance(error, Terminated) else 130
-        click.echo("interrupted", err=True)
+        _complain("interrupted")
         return code
     if isinstance(error, RelinkError):
         from reconcile.masking import mask
 
         text = mask(str(error))
-        click.echo(f"relink: {text}", err=True)
+        _complain(f"relink: {text}")
         if asks_json:
             print_json({"error": text, "exit_code": error.exit_code})
         return error.exit_code
-    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-        error = error.__context__  # click makes one of the other
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and _came_from_printing(error):
         silence_stdout()
         return 0
     if isinstance(error, SystemExit):
@@ -156,3 +153,16 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
 
     print_masked_traceback(error)
     return 1
+
+
+def _complain(text: str) -> None:
+    """A line on stderr, if anybody still reads it; the exit code says it as well."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _came_from_printing(error: BrokenPipeError) -> bool:
+    """Whether nobody reads stdout any more, rather than some other connection having broken."""
+    return any(
+        frame.f_code is click.echo.__code__ and not frame.f_locals["err"] for frame, _ in walk_tb(error.__traceback__)
+    )
