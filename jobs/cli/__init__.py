@@ -52,7 +52,9 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=click.Path(), default=None, help="Settings file; else $RELINK_CONFIG, else ./config.yaml.")
+@click.option(
+    "--config", type=click.Path(), default=None, help="Settings file; else $RELINK_CONFIG, else ./config.yaml."
+)
 @click.version_option(package_name="fc-relink", prog_name="relink")
 @click.pass_context
 def relink(context: click.Context, config: str | None) -> None:

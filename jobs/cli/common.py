@@ -28,9 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def config_option(command: F) -> F:
     """`--config` after the command, as well as before it."""
-    return click.option("--config", type=click.Path(), default=None, help="Settings file, if not given before the command.")(
-        command
-    )
+    return click.option(
+        "--config", type=click.Path(), default=None, help="Settings file, if not given before the command."
+    )(command)
 
 
 def json_option(command: F) -> F:

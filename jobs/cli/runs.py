@@ -194,7 +194,8 @@ def _lines_of_status(found: dict[str, Any]) -> Iterator[str]:
         if lock is None
         else f"lock: held by {lock['holder']} (process {lock['process']} on {lock['host']})"
     )
-    yield f"last run: {_run_line(found['last_run'])}"
+    died = lock is None and found["last_run"] is not None and found["last_run"]["state"] == "running"
+    yield f"last run: {_run_line(found['last_run'])}{'; it died, since nothing holds the lock' if died else ''}"
     for one in found["merchants"]:
         yield f"merchant {one['merchant']} ({one['mode'] or 'no run yet'})"
         yield from (f"  {line}" for line in _lines_of_merchant(one, running=lock is not None))

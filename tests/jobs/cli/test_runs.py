@@ -127,11 +127,16 @@ def test_status_tells_a_stopped_attempt_from_the_last_complete_run(at: Relink, n
 
 
 def test_status_shows_what_a_dead_run_left(at: Relink, nights: Nights) -> None:
-    run_id = nights.run().run_id
-    leave_unfinished(nights, run_id, "planned", "planned", "attempting")
+    nights.run()
+    with open_database(nights.database_url) as database:
+        later = nights.now() + timedelta(hours=1)
+        records.start_run(database, "dead", "run", later.date(), later, settings_hash="hash", settings={})
+    leave_unfinished(nights, "dead", "planned", "planned", "attempting")
     [merchant] = at("status", "--json").json["merchants"]
     assert (merchant["planned"], merchant["attempting"]) == (2, 1)
-    assert "2 planned, 1 being attempted, left by a run that died" in at("status").out
+    shown = at("status").out
+    assert "2 planned, 1 being attempted, left by a run that died" in shown
+    assert "last run: dead (run) of 2026-11-02: running; it died" in shown
 
 
 def test_status_shows_who_holds_the_lock_and_takes_its_work_for_unfinished(at: Relink, nights: Nights) -> None:
