@@ -56,7 +56,7 @@ def unfinished_counts(database: Database, scope: Scope) -> dict[str, int]:
         .group_by(requests.c.state)
     )
     with database.read() as connection:
-        counted = {state: number for state, number in connection.execute(statement)}
+        counted = {row[0]: int(row[1]) for row in connection.execute(statement)}
     return {state: counted.get(state, 0) for state in states}
 
 
