@@ -19,6 +19,7 @@ from reconcile.model import (
     Finding,
     Holder,
     RelinkRequest,
+    State,
 )
 from reconcile.records import SessionRecord
 from reconcile.request import (
@@ -60,6 +61,8 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
             "refused",
             f"its authorization {session.requested_authorization} is not known; run `relink run` first",
         )
+    if _settles_unknown(wiring, night, session.requested_authorization, session_id):
+        return Adoption(session_id, "adopted", "it is what an unknown request made")
     request = _request(wiring, night, session, rows, number)
     requested_at = night.work.requested_at or night.stamp.as_of
     adopted = records.adopt_request(
@@ -77,6 +80,29 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
     # Whoever created it did so to ask the customer, so it is a contact whether or not this job sees it handed over.
     records.mark_offered(wiring.database, scope, session_id, requested_at)
     return Adoption(session_id, "adopted")
+
+
+def _settles_unknown(wiring: Wiring, night: MerchantNight, authorization_id: str, session_id: str) -> bool:
+    """Take the session as what the one open unknown request of its authorization made, if there is just one.
+
+    Whoever names it has found it at Stripe; counting it as a further attempt would count one contact twice.
+    """
+    unknown = [
+        stored
+        for stored in records.unknown_requests(wiring.database, night.merchant.scope)
+        if stored.authorization_id == authorization_id
+    ]
+    if len(unknown) != 1:
+        return False
+    records.resolve_unknown(
+        wiring.database,
+        unknown[0].request.request_id,
+        wiring.clock(),
+        resolved_by=f"adopted by run {night.stamp.run_id}",
+        state=str(State.CREATED),
+        session_id=session_id,
+    )
+    return True
 
 
 def _request(

@@ -40,7 +40,9 @@ def advance_breakages(
         findings: `frames.FINDINGS`.
         replaced_accounts: accounts that have a matched successor under another authorization.
     """
-    broken, lingering, closed_in_ledger, replaced = _kinds(findings, replaced_accounts)
+    broken, lingering, closed_in_ledger = _kinds(findings, replaced_accounts)
+    moved = flags(findings["account_id"].isin(list(replaced_accounts)))
+    replaced = set(findings.loc[moved, "authorization_id"].dropna())
     still_open = {breakage.key for breakage in open_breakages}
     covered = {(key.authorization_id, key.kind) for key in still_open}
     opened = tuple(
@@ -58,7 +60,7 @@ def advance_breakages(
         pair = (breakage.key.authorization_id, breakage.key.kind)
         if pair in broken or pair in lingering:
             kept.append(breakage)
-        elif pair in replaced:
+        elif breakage.key.authorization_id in replaced:
             closed.append((breakage.key, "replaced"))
         elif pair in closed_in_ledger:
             closed.append((breakage.key, "ledger_closed"))
@@ -70,12 +72,11 @@ def advance_breakages(
 Pairs = set[tuple[str, str]]
 
 
-def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[Pairs, Pairs, Pairs, Pairs]:
-    """(authorization, kind) pairs that are affected, lingering, closed in the ledger only, and replaced only."""
+def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[Pairs, Pairs, Pairs]:
+    """(authorization, kind) pairs that are affected, that linger, and that are closed in the ledger; replaced accounts left out."""
     broken: Pairs = set()
     lingering: Pairs = set()
     closed_in_ledger: Pairs = set()
-    replaced: Pairs = set()
     shown = findings["finding"].isin([str(kind) for kind in AFFECTED]) | (findings["also"] != "")
     shown |= findings["finding"] == str(Finding.UNREADABLE)
     columns = ["account_id", "authorization_id", "finding", "also", "ledger_status"]
@@ -86,14 +87,12 @@ def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[
         if finding == Finding.UNREADABLE:
             kinds = {str(kind) for kind in KIND_OF_FINDING.values()}
         pairs = {(authorization_id, kind) for kind in kinds}
-        if finding in (Finding.DISCONNECTED, Finding.INACTIVE_PERMANENT):
+        if account_id in successors or finding in (Finding.DISCONNECTED, Finding.INACTIVE_PERMANENT):
             continue
-        if account_id in successors:
-            replaced |= pairs
-        elif ledger_status == "closed":
+        if ledger_status == "closed":
             closed_in_ledger |= pairs
         elif finding in AFFECTED:
             broken |= pairs
         else:
             lingering |= pairs
-    return broken, lingering, closed_in_ledger, replaced
+    return broken, lingering, closed_in_ledger
