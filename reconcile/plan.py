@@ -134,9 +134,6 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, S
         ),
         "the cause is set to be reviewed": findings["cause"].isin(inputs.policy.causes_to_review),
         "a new authorization could not be matched": findings["account_id"].isin(set(inputs.unmatched_accounts)),
-        "the request would ask more of a sibling account": authorization.isin(
-            _widened_authorizations(findings, inputs)
-        ),
     }
     concerns = {detail: flags(where) for detail, where in reviews.items()}
     conditions: list[tuple[Flags, NextStep]] = [
@@ -184,17 +181,6 @@ def _disputed_authorizations(findings: pd.DataFrame) -> set[str]:
     return {str(name) for name in distinct.index[distinct > 1]}
 
 
-def _widened_authorizations(findings: pd.DataFrame, inputs: PlanInputs) -> set[str]:
-    if inputs.policy.allow_widening:
-        return set()
-    replaced = set(inputs.successors)
-    return {
-        authorization_id
-        for authorization_id, rows in _by_authorization(findings, flags(findings["finding"].isin(AFFECTED_NAMES)))
-        if widens(rows, requested_permissions(rows), single_account(covered_accounts(rows, replaced)))
-    }
-
-
 def _by_authorization(findings: pd.DataFrame, wanted: Flags) -> Iterator[tuple[str, list[Row]]]:
     """All Stripe accounts of each authorization that has a wanted account, by authorization id."""
     chosen = findings["authorization_id"].isin(findings.loc[wanted, "authorization_id"].dropna().unique())
@@ -210,22 +196,20 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
     """Authorizations that no standing fact rules out, most urgent first; and the steps of those that one does."""
     breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
     replaced = set(inputs.successors)
-    undecided_ids = set(findings.loc[undecided, "account_id"])
     decided: Decided = {}
     candidates: list[Candidate] = []
     for authorization_id, rows in _by_authorization(findings, undecided):
-        drivers = [row for row in rows if row["account_id"] in undecided_ids]
-        reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in drivers))
+        covered = covered_accounts(rows, replaced)
+        reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in covered))
         breakage = breakages.get((authorization_id, str(KIND_OF_FINDING[reason])))
         if breakage is None:
             raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
-        driver = next(row for row in drivers if row["finding"] == reason)
-        holder = Holder(driver["holder_type"], driver["account_holder_id"])
-        step = _standing_step(authorization_id, breakage, holder, inputs)
+        first = next(row for row in covered if row["finding"] == reason)
+        holder = Holder(first["holder_type"], first["account_holder_id"])
+        step = _standing_step(authorization_id, breakage, holder, inputs) or _widening_step(rows, covered, inputs)
         if step is not None:
             decided[authorization_id] = step
             continue
-        covered = covered_accounts(rows, replaced)
         candidates.append(
             Candidate(
                 authorization_id=authorization_id,
@@ -234,8 +218,8 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
                 holder=holder,
                 breakage=breakage,
                 reason=reason,
-                cause=driver["cause"],
-                institution_name=driver["institution_name"],
+                cause=first["cause"],
+                institution_name=first["institution_name"],
                 due_date=due_date(covered, inputs.stamp),
                 exposure=exposure_by_currency(covered),
             )
@@ -258,6 +242,13 @@ def _standing_step(
     if asked and (today - max(asked)).days < policy.cooldown_days and not inputs.ignore_cooldown:
         return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {policy.cooldown_days} days after"
     return None
+
+
+def _widening_step(rows: Sequence[Row], covered: Sequence[Row], inputs: PlanInputs) -> tuple[NextStep, str] | None:
+    """`review` where the request would ask more of a sibling account and the settings do not allow that."""
+    if inputs.policy.allow_widening or not widens(rows, requested_permissions(rows), single_account(covered)):
+        return None
+    return NextStep.REVIEW, "the request would ask more of a sibling account than it grants and needs"
 
 
 def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tuple[Candidate, NextStep, str]]:

@@ -47,10 +47,15 @@ def requested_permissions(rows: Iterable[Row]) -> tuple[str, ...]:
 def widens(rows: Iterable[Row], permissions: tuple[str, ...], account_id: str | None) -> bool:
     """Whether an account that the session reaches is asked for more than it grants and needs."""
     return any(
-        not {*split_words(row["permissions"]), *split_words(row["required_permissions"])}.issuperset(permissions)
+        not {*split_words(row["permissions"]), *_needs(row)}.issuperset(permissions)
         for row in rows
         if row["stripe_status"] != "disconnected" and account_id in (None, row["account_id"])
     )
+
+
+def _needs(row: Row) -> tuple[str, ...]:
+    """What the ledger needs of an account; a closed row needs nothing."""
+    return split_words(row["required_permissions"]) if row["ledger_status"] == "open" else ()
 
 
 def single_account(covered: Sequence[Row]) -> str | None:
