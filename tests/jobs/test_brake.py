@@ -1,0 +1,159 @@
+"""A night that a brake holds: held until released, once, within a day, and never forgotten by the next."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from jobs.nightly import RunResult
+from jobs.work import Work
+from tests.jobs.conftest import MakeNights
+from tests.jobs.nights import Nights, assert_ties, small_world, steps, table
+
+BRAKES: dict[str, Any] = {
+    "minimum": 3,
+    "newly_broken_share": 0.2,
+    "newly_broken_share_7d": 1.0,
+    "institution_share": 1.0,
+}
+
+
+@pytest.fixture
+def held_nights(make_nights: MakeNights, database_url: str) -> Nights:
+    """Ten customers, one broken on the first night; then five more break at once."""
+    world = small_world(customers=10, broken=[1], accounts=1)
+    nights = make_nights(world, database_url)
+    nights.sections["brakes"] = BRAKES
+    assert nights.run().exit_code == 0
+    world.advance(days=1)
+    for number in range(2, 7):
+        world.break_authorization(f"fcauth_{number}")
+    return nights
+
+
+def release(nights: Nights, held: RunResult) -> RunResult:
+    return nights.run(Work("run", released_brake=held.nights[0].held_plan_hash))
+
+
+def test_a_held_night_sends_nothing_and_names_the_hash_that_releases_it(held_nights: Nights) -> None:
+    held = held_nights.run()
+    assert (held.exit_code, held.complete, held_nights.posts()) == (5, True, 1)
+    assert [step for name, step in sorted(steps(held).items()) if name in ("fca_2_1", "fca_6_1")] == [
+        "held_by_brake"
+    ] * 2
+    assert_ties(held)
+    night = held.nights[0]
+    assert night.held_plan_file is not None
+    plan = json.loads(night.held_plan_file.read_text())
+    assert plan["plan_hash"] == night.held_plan_hash
+    assert [one["breakage"]["authorization_id"] for one in plan["merchants"][0]["requests"]] == [
+        f"fcauth_{n}" for n in range(2, 7)
+    ]
+    assert night.held_plan_file.stat().st_mode & 0o777 == 0o600
+    merchants: Any = held.summary["merchants"]
+    assert merchants[0]["held"] is True
+    assert "newly_broken_share" in merchants[0]["why"]
+
+
+def test_what_is_held_is_still_new_to_the_next_night(held_nights: Nights) -> None:
+    held_nights.run()
+    again = held_nights.next_night()
+    assert (again.exit_code, held_nights.posts()) == (5, 1)
+    assert len(again.nights[0].plan.held) == 5
+
+
+def test_a_release_holds_once_and_only_for_that_plans_pairs(held_nights: Nights) -> None:
+    held = held_nights.run()
+    held_nights.world.advance(hours=2)
+    for number in (7, 8, 9):
+        held_nights.world.break_authorization(f"fcauth_{number}")
+    released = release(held_nights, held)
+    # What is new besides is braked afresh: three of ten are above a fifth.
+    assert released.exit_code == 5
+    assert sorted(row["authorization_id"] for row in table(released, "relink_requests")) == [
+        f"fcauth_{n}" for n in range(2, 7)
+    ]
+    assert [request.authorization_id for request in released.nights[0].plan.held] == [
+        "fcauth_7",
+        "fcauth_8",
+        "fcauth_9",
+    ]
+    posts = held_nights.posts()
+    second = release(held_nights, held)
+    assert (second.exit_code, second.complete, held_nights.posts()) == (5, False, posts)
+
+
+def test_a_release_after_a_day_is_refused(held_nights: Nights) -> None:
+    held = held_nights.run()
+    held_nights.world.advance(hours=25)
+    late = release(held_nights, held)
+    assert (late.exit_code, late.complete, held_nights.posts()) == (5, False, 1)
+    assert "24 hours" in str(late.why)
+
+
+def test_an_unknown_hash_is_refused_before_anything_is_sent(held_nights: Nights) -> None:
+    refused = held_nights.run(Work("run", released_brake="0" * 64))
+    assert (refused.exit_code, held_nights.posts()) == (5, 1)
+    assert "no held plan has the hash" in str(refused.why)
+
+
+def test_released_accounts_are_no_longer_new(held_nights: Nights) -> None:
+    held = held_nights.run()
+    assert release(held_nights, held).exit_code == 0
+    later = held_nights.next_night()
+    assert (later.exit_code, later.nights[0].plan.held) == (0, ())
+
+
+def test_old_outages_are_asked_about_while_new_ones_are_held(held_nights: Nights) -> None:
+    """The first night's customer never answers: its session expires and a new attempt is due on a held night."""
+    for _ in range(8):
+        result = held_nights.next_night()
+    assert result.exit_code == 5
+    assert "fcauth_1" in {one.authorization_id for one in held_nights.stored() if one.request.attempt == 2}
+
+
+def test_a_manual_request_does_not_go_around_the_brake(held_nights: Nights) -> None:
+    from jobs.selection import Selection
+
+    held_nights.run()
+    chosen = Selection(authorizations=frozenset({f"fcauth_{number}" for number in range(2, 7)}))
+    asked = held_nights.run(Work("request", from_stored=True, selection=chosen))
+    assert (asked.exit_code, held_nights.posts()) == (5, 1)
+
+
+def test_a_dry_run_shows_the_hold_and_stores_no_plan(held_nights: Nights) -> None:
+    dry = held_nights.run(Work("run", dry_run=True))
+    assert (dry.exit_code, dry.nights[0].held_plan_file) == (5, None)
+    assert not (held_nights.reports / "_held_plans").exists()
+
+
+def test_a_first_live_run_is_held_until_released(make_nights: MakeNights) -> None:
+    """A stand-in never meets a live key through the settings, so the scope is made live behind them."""
+    nights = make_nights(small_world(customers=4, broken=[1, 2], accounts=1))
+    nights.sections["brakes"] = BRAKES
+    from dataclasses import replace
+
+    import jobs.nightly
+    from jobs.wiring import wire
+    from reconcile.model import Scope
+
+    world = nights.world
+    for account in world.listing:
+        world.override(account.id, {"livemode": True})
+
+    def run_live(work: Work) -> RunResult:
+        with wire(
+            nights.settings(), nights.environment, holder=work.command, clock=nights.now, sleep=lambda _: None
+        ) as wiring:
+            merchants = tuple(replace(one, scope=Scope("main", "live")) for one in wiring.merchants)
+            return jobs.nightly.run(replace(wiring, merchants=merchants), work)
+
+    first = run_live(Work("run"))
+    assert (first.exit_code, nights.posts()) == (5, 0)
+    world.advance(days=1)
+    second = run_live(Work("run"))
+    assert (second.exit_code, nights.posts()) == (5, 0)
+    released = run_live(Work("run", released_brake=second.nights[0].held_plan_hash))
+    assert (released.exit_code, nights.posts()) == (0, 2)
