@@ -415,6 +415,12 @@ def add_oddities(world: World, ledger: list[Row], timezone: str) -> None:
                         "status": "open",
                     }
                 )
+    unpayable = ledger[-3]["account_id"]  # a payments account, unreadable besides
+    rows[unpayable] = ledger[-3]
+    assert rows[unpayable]["purpose"] == "payments"
+    world.override(
+        unpayable, {"status": "frozen", "account_numbers": [{"identifier_type": number, "status": "expired"}]}
+    )
     account = pick().accounts[0]
     world.override(account.id, {"status": "frozen"})
     rows[account.id] |= {"account_holder_id": "cus_of_another_row", "required_permissions": "ownership,transactions"}
