@@ -419,7 +419,11 @@ def add_oddities(world: World, ledger: list[Row], timezone: str) -> None:
     rows[unpayable] = ledger[-3]
     assert rows[unpayable]["purpose"] == "payments"
     world.override(
-        unpayable, {"status": "frozen", "account_numbers": [{"identifier_type": number, "status": "expired"}]}
+        unpayable,
+        {
+            "status": "frozen",
+            "account_numbers": [{"identifier_type": number, "status": "expired", "expected_expiry_date": None}],
+        },
     )
     account = pick().accounts[0]
     world.override(account.id, {"status": "frozen"})
