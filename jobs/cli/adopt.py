@@ -8,7 +8,16 @@ from datetime import datetime
 
 import click
 
-from jobs.cli.common import config_option, json_option, log_under, print_json, progress_for, say, settings_of
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    log_under,
+    print_json,
+    progress_for,
+    require_printable,
+    say,
+    settings_of,
+)
 from reconcile.errors import SettingsError
 
 
@@ -28,6 +37,7 @@ def adopt(
     from jobs.wiring import wire
     from jobs.work import Work
 
+    require_printable("SESSION_ID", *session_ids)
     moment = None if requested_at is None else _aware(requested_at)
     settings = settings_of(context, config)
     with wire(settings, os.environ, holder="adopt", progress=progress_for(as_json)) as wiring:

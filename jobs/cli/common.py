@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from jobs.signals import Terminated
-from reconcile.errors import RelinkError
+from reconcile.errors import RelinkError, SettingsError
 
 if TYPE_CHECKING:
     from jobs.adapters.database import Database
@@ -110,6 +110,19 @@ def shown(text: str) -> str:
     from reconcile.masking import mask
 
     return one_line(mask(text))
+
+
+def require_printable(what: str, *texts: str) -> None:
+    """Refuse what no id or name can be and some databases cannot hold: control characters and broken Unicode.
+
+    Raises:
+        SettingsError: naming the text, with such characters written out.
+    """
+    from jobs.logs import one_line
+
+    for text in texts:
+        if one_line(text) != text:
+            raise SettingsError(f"{what}: {shown(text)} holds a control character; check where it was copied from")
 
 
 def silence_stdout() -> None:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, records_of, say, settings_of, shown
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    print_json,
+    records_of,
+    require_printable,
+    say,
+    settings_of,
+    shown,
+)
 from reconcile.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def history(context: click.Context, identifier: str, config: str | None, as_json: bool) -> int:
     """All that is known of ID, oldest first: an account, authorization, customer, session or request."""
+    require_printable("ID", identifier)
     settings = settings_of(context, config)
     with records_of(settings) as database:
         events = _events(settings, database, identifier.strip())

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import config_option, json_option, log_under, print_json, progress_for, settings_of
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    log_under,
+    print_json,
+    progress_for,
+    require_printable,
+    settings_of,
+)
 from reconcile.errors import AlreadyRunning, SettingsError
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ def run(
     """
     from jobs.work import Work
 
+    require_printable("--override-brakes", override_brakes or "")
     work = Work(
         command="run",
         dry_run=dry_run,
@@ -147,6 +156,9 @@ def request(
         raise SettingsError("select by one of --authorization, --customer, --institution or --file")
     if file is not None:
         chosen = read_selection_file(Path(file))
+    require_printable(
+        "the selection", *chosen.authorizations, *chosen.customers, *chosen.accounts, *chosen.institutions
+    )
     work = Work(
         command="request",
         dry_run=dry_run,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, records_of, say, settings_of, shown
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    print_json,
+    records_of,
+    require_printable,
+    say,
+    settings_of,
+    shown,
+)
 from reconcile.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -53,6 +62,7 @@ def show(context: click.Context, run_id: str, config: str | None, as_json: bool)
     """All that is recorded of one run."""
     from jobs.adapters import records
 
+    require_printable("RUN_ID", run_id)
     as_json = as_json or bool(context.parent is not None and context.parent.params.get("as_json"))
     with records_of(settings_of(context, config)) as database:
         found = records.run(database, run_id)
