@@ -436,11 +436,6 @@ class Reading:
             return "review"
         if any(account_id in request.unmatched and self._is_current(request) for request in mine):
             return "review"
-        if not self.settings["allow_widening"]:
-            members = groups[authorization]
-            covered = [each for each in members if self._is_covered(each, found[each], silent)]
-            if self._request(authorization, covered, members, found, date.min).widens:
-                return "review"
         if finding not in self.settings["reasons"]:
             return "reason_off"
         return ""
@@ -472,6 +467,8 @@ class Reading:
             same = each.breakage == request.breakage or (each.holder == request.holder and each.outcome != "rejected")
             if same and (today - each.made_on).days < self.settings["cooldown_days"]:
                 return "cooldown"
+        if not self.settings["allow_widening"] and request.widens:
+            return "review"
         return ""
 
     def _request(
