@@ -55,7 +55,8 @@ def classify(
     joined["expected_deactivation_date"] = business_dates(joined["expected_deactivation_at"], stamp)
     joined["days_to_deactivation"] = days_until(joined["expected_deactivation_date"], stamp)
     joined["days_inactive"] = -days_until(business_dates(joined["inactive_since"], stamp), stamp)
-    joined["missing_permissions"] = missing_permissions(joined["required_permissions"], joined["permissions"])
+    missing = missing_permissions(joined["required_permissions"], joined["permissions"])
+    joined["missing_permissions"] = missing.where(joined["in_stripe"], "")
 
     held = _conditions(joined, policy, stamp)
     finding, also = _first_and_others(held)

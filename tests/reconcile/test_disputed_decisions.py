@@ -1,4 +1,4 @@
-"""Decisions that the core was found to take otherwise than its published rules say; each is asserted as the rule stands."""
+"""Decisions whose rule can be read in two ways; each is asserted as the product reads it, and says why."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from reconcile.policy import RelinkPolicy
 from tests.reconcile.nights import Memory, account, decide, inactive, row, send, stamp
 
 
-def test_an_offer_never_taken_up_is_renewed_and_is_no_attempt() -> None:
-    """It counts as contact and attempt once it was handed over or left pending; never taken up, it is renewed."""
+def test_an_offer_that_was_left_pending_is_an_attempt() -> None:
+    """Whether the customer saw it cannot be known here, so an offer that ran out counts: nobody is asked without end."""
     memory = Memory(RelinkPolicy(max_attempts=1))
     made = decide([inactive()], [row()], memory).plan.requests
     send(memory, made, stamp(), offered_at=None, session_status="pending")
     memory.requests[0] = replace(memory.requests[0], outcome=str(OutcomeKind.EXPIRED))
+    assert decide([inactive()], [row()], memory, stamp(8)).steps()["fca_1"] == "attempts_exhausted"
+    memory.policy = RelinkPolicy(max_attempts=2)
     assert decide([inactive()], [row()], memory, stamp(8)).steps()["fca_1"] == "request"
 
 
-def test_an_offer_that_nobody_took_up_yet_is_no_contact_of_the_customer() -> None:
-    """Cooldown lies between two contacts; an open offer becomes one once it was handed over or left pending."""
+def test_an_offer_that_is_still_pending_is_a_contact_of_its_customer() -> None:
+    """It may be in front of the customer now: a second bank of the same customer waits out the cooldown."""
     memory = Memory()
     send(memory, decide([inactive()], [row()], memory).plan.requests, stamp(), offered_at=None)
     accounts = [inactive(), inactive("fca_2", "fcauth_2")]
     decided = decide(accounts, [row(), row("fca_2")], memory, stamp(1))
-    assert decided.steps() == {"fca_1": "open_session", "fca_2": "request"}
+    assert decided.steps() == {"fca_1": "open_session", "fca_2": "cooldown"}
 
 
 def test_the_reason_is_the_first_covered_finding() -> None:
