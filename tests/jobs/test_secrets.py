@@ -73,8 +73,7 @@ def perform(nights: Nights, tmp_path: Path, what: str) -> subprocess.CompletedPr
             "STRIPE_API_KEY": KEY,
             "STRIPE_LOG": "debug",
         },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=120,
         check=False,
     )
