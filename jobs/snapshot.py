@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from jobs.adapters import records
-from jobs.adapters.ledger import read_query
 from jobs.events import read_hints
+from jobs.ledger_check import check_ledger
 from jobs.night import MerchantNight
 from jobs.pull import pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
@@ -14,7 +14,7 @@ from jobs.wiring import Wiring
 from reconcile.brakes import check_account_drop
 from reconcile.classify import flags
 from reconcile.history import advance_history
-from reconcile.ledger import LedgerRow, check_rows, require_clean
+from reconcile.ledger import require_clean
 from reconcile.normalize import ledger_frame
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
         DecisionNeeded: too many accounts vanished since the last snapshot.
     """
     scope = night.merchant.scope
-    night.ledger = ledger_frame(read_ledger(wiring), scope.merchant)
+    night.ledger = ledger_frame(require_clean(check_ledger(wiring.settings, wiring.database)), scope.merchant)
     stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else None
     if stored is not None:
         night.accounts = wiring.snapshots.read(stored.path, stored.sha256).accounts
@@ -85,22 +85,3 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
         sha256=kept.sha256,
         bytes=kept.bytes,
     )
-
-
-def read_ledger(wiring: Wiring) -> list[LedgerRow]:
-    """The clean ledger of all merchants: the configured query's rows, or the embedded table.
-
-    Raises:
-        LedgerError: it is unreachable or empty, or rows break the column contract; they are named.
-    """
-    chosen = wiring.settings.ledger
-    if chosen.url is None or chosen.query is None:
-        rows = records.ledger_rows(wiring.database)
-        return require_clean(check_rows((_as_mapping(row) for row in rows), wiring.settings.merchant_names))
-    return require_clean(check_rows(read_query(chosen.url, chosen.query), wiring.settings.merchant_names))
-
-
-def _as_mapping(row: LedgerRow) -> dict[str, object]:
-    required = row.required_permissions
-    values = {name: getattr(row, name) for name in LedgerRow.__slots__}
-    return {**values, "required_permissions": None if required is None else ",".join(required)}
