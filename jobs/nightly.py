@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ from jobs.signals import Terminated
 from jobs.snapshot import obtain_snapshot
 from jobs.wiring import Wiring
 from jobs.work import Work
-from reconcile.errors import DatabaseError, LeaseLost, RelinkError
-from reconcile.model import RunStamp, State
+from reconcile.errors import DatabaseError, LeaseLost, ModeMismatch, RelinkError
+from reconcile.model import RunStamp, Scope, State
 from reports.files import check_writable, clean_leftovers
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,10 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     if on_start is not None:
         on_start(stamp.run_id)
     check_writable(wiring.settings.reports.directory)
-    if not work.dry_run:
+    if work.dry_run:
+        for merchant in wiring.merchants:
+            _refuse_other_mode(wiring, merchant.scope)
+    else:
         clean_leftovers(wiring.settings.reports.directory)
         for merchant in wiring.merchants:
             scope = merchant.scope
@@ -97,14 +100,54 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
         return _report(wiring, work, stamp, nights, clock, worst)
     except KeyboardInterrupt as signal:
         code = 143 if isinstance(signal, Terminated) else 130
-        _close(wiring, stamp, records.INTERRUPTED, code, "interrupted; `relink resume` finishes it", None)
+        _stop(wiring, stamp, nights, clock, records.INTERRUPTED, code, "interrupted; the next run settles what it left")
         raise
-    except RelinkError as error:
+    except LeaseLost as error:
+        # Another run is in charge of the reports now.
         _close(wiring, stamp, records.STOPPED, error.exit_code, str(error), None)
         raise
+    except RelinkError as error:
+        logger.error("%s", error)
+        directory = _stop(wiring, stamp, nights, clock, records.STOPPED, error.exit_code, str(error))
+        return RunResult(stamp, error.exit_code, False, directory, why=str(error), nights=tuple(nights))
     except BaseException:
-        _close(wiring, stamp, records.STOPPED, 1, "stopped by a fault of the program", None)
+        _stop(wiring, stamp, nights, clock, records.STOPPED, 1, "stopped by a fault of the program")
         raise
+
+
+def _stop(
+    wiring: Wiring,
+    stamp: RunStamp,
+    nights: Sequence[MerchantNight],
+    clock: _StageClock,
+    state: str,
+    exit_code: int,
+    why: str,
+) -> Path | None:
+    """Record and publish that the run stopped and why, as far as what stopped it still allows; return where."""
+    directory = None
+    for night in nights:
+        night.complete = False
+    try:
+        directory = publish(wiring, stamp, nights, clock.durations_seconds, why).path
+    except RelinkError as error:
+        logger.error("that the run stopped could not be published: %s", error)
+    _close(wiring, stamp, state, exit_code, why, directory)
+    return directory
+
+
+def _refuse_other_mode(wiring: Wiring, scope: Scope) -> None:
+    """Never let live and sandbox meet, not even in a dry run, which stamps nothing.
+
+    Raises:
+        ModeMismatch: the merchant's records are of the other mode.
+    """
+    recorded = records.recorded_mode(wiring.database, scope.merchant)
+    if recorded is not None and recorded != scope.mode:
+        raise ModeMismatch(
+            f"merchant {scope.merchant}: the records are of mode {recorded}, the key is {scope.mode}: use the other key, or "
+            "another name or database for this mode"
+        )
 
 
 def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> int:

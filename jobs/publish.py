@@ -11,6 +11,7 @@ from jobs.adapters import records
 from jobs.night import MerchantNight
 from jobs.wiring import Wiring
 from reconcile.contacts import is_open
+from reconcile.errors import DatabaseError
 from reconcile.model import REPORT_WINDOW_DAYS, Result, RunStamp, State, StoredRequest
 from reports.columns import TABLES
 from reports.control import ControlInputs
@@ -73,9 +74,7 @@ def run_facts(
     return RunFacts(
         stamp=stamp,
         complete=bool(nights) and all(night.complete for night in nights) and why is None,
-        sent=0
-        if stamp.dry_run
-        else sum(one.state in SENT_STATES for one in records.requests_of_run(wiring.database, stamp.run_id)),
+        sent=0 if stamp.dry_run else _sent(wiring, stamp, writes),
         merchants=[
             MerchantRun(
                 merchant=night.merchant.scope.merchant,
@@ -91,6 +90,14 @@ def run_facts(
         api_calls=ApiCalls(dict(reads), writes, retries, rate_limited),
         durations_seconds=durations_seconds,
     )
+
+
+def _sent(wiring: Wiring, stamp: RunStamp, writes: int) -> int:
+    """How many requests of this run may have reached Stripe; where the records cannot tell any more, how many calls were made."""
+    try:
+        return sum(one.state in SENT_STATES for one in records.requests_of_run(wiring.database, stamp.run_id))
+    except DatabaseError:
+        return writes
 
 
 def _tables(wiring: Wiring, night: MerchantNight) -> tuple[dict[str, pa.Table], ControlInputs]:

@@ -140,9 +140,10 @@ def test_a_disk_that_fills_up_before_the_report_stops_the_run(nights: Nights, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(reports.files, "parquet_chunks", full)
-    with pytest.raises(ReportError, match="No space left"):
-        nights.run()
+    stopped = nights.run()
     monkeypatch.undo()
+    assert (stopped.exit_code, stopped.complete) == (3, False)
+    assert "No space left" in str(stopped.why)
     assert nights.posts() == 3
     run = nights.newest_run()
     assert (run.state, run.exit_code) == (records.STOPPED, 3)
