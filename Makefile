@@ -2,6 +2,7 @@
 #
 #   make demo     several simulated nights of the real job, in ./demo; no key, no network
 #   make test     the tests
+#   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns into the README
@@ -14,12 +15,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 TEST_WORKERS ?= auto
 DEMO_OPTIONS ?=
+TRIALS ?= 10000
+STARTS ?= 200
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix columns lock
+.PHONY: help install demo test chaos check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -41,6 +44,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(TEST_OPTIONS)
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos --trials $(TRIALS) --starts $(STARTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

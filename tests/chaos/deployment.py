@@ -1,0 +1,180 @@
+"""The small deployment that every trial begins with: a merchant after one complete night, whose customers then lost their banks.
+
+Nothing here is a mock: the world is served over HTTP, the database and the reports are real, and a night is `jobs.nightly.run`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobs.adapters import records
+from jobs.adapters.database import open_database
+from jobs.nightly import RunResult
+from jobs.nightly import run as run_night
+from jobs.settings import Settings, parse_settings
+from jobs.simulator.server import SimulatorServer
+from jobs.simulator.world import DEFAULT_KEY, World
+from jobs.wiring import wire
+from jobs.work import Work
+from reconcile.ledger import check_rows, require_clean
+from reports.verification import verify
+
+COOLDOWN_DAYS = 4
+PENDING_DAYS = 7
+
+ASKED_BEFORE = "fcauth_0"
+SHARED = "fcauth_1"
+BROKEN = (SHARED, "fcauth_2", "fcauth_3", "fcauth_4")
+"""Authorizations that break before a trial; the last two are one customer's, of whom one is asked about at a time."""
+
+MUST_BE_ASKED = ((SHARED,), ("fcauth_2",), ("fcauth_3", "fcauth_4"))
+"""Of each of these customers' authorizations one at least must end up asked about, or listed as unknown."""
+
+_ACCOUNTS = {ASKED_BEFORE: 1, SHARED: 2, "fcauth_2": 1, "fcauth_3": 1, "fcauth_4": 1, "fcauth_5": 1}
+_CUSTOMERS = {"fcauth_4": "cus_3"}
+
+
+def build_world() -> World:
+    """Five customers with seven accounts; one customer's bank is lost already."""
+    world = World.empty(seed=23)
+    for authorization, accounts in _ACCOUNTS.items():
+        number = authorization.removeprefix("fcauth_")
+        world.add_authorization(
+            ("customer", _CUSTOMERS.get(authorization, f"cus_{number}")),
+            accounts=[{"account_id": f"fca_{number}_{one}"} for one in range(accounts)],
+            authorization_id=authorization,
+            tokenized=False,
+        )
+    world.break_authorization(ASKED_BEFORE)
+    return world
+
+
+def settings_for(base_url: str, database_url: str, reports: Path) -> Settings:
+    """The defaults, for a stand-in that may be called as fast as it answers."""
+    return parse_settings(
+        {
+            "merchants": [{"name": "main"}],
+            "stripe": {
+                "api_base": base_url,
+                "requests_per_second": 5000,
+                "endpoint_requests_per_second": 5000,
+                "max_attempts": 3,
+            },
+            "database": {"url": database_url},
+            "relink": {"cooldown_days": COOLDOWN_DAYS, "pending_days": PENDING_DAYS},
+            "reports": {"directory": str(reports), "formats": ["csv", "parquet"]},
+        }
+    )
+
+
+def load_ledger(world: World, database_url: str) -> None:
+    """Make the tables and a ledger that agrees with the world."""
+    rows: list[dict[str, object]] = [
+        {"account_id": account.id, "account_holder_id": account.holder.id} for account in world.listing
+    ]
+    with open_database(database_url) as database:
+        database.upgrade()
+        records.load_ledger(database, require_clean(check_rows(rows, ["main"])))
+
+
+def run_one_night(settings: Settings, now: Callable[[], datetime], work: Work | None = None) -> RunResult:
+    """One real run; only the clock is the world's, and pauses take no time."""
+    environment = {"STRIPE_API_KEY": DEFAULT_KEY}
+    with wire(settings, environment, holder="run", clock=now, sleep=lambda _: None) as wiring:
+        return run_night(wiring, work or Work("run"))
+
+
+def clock_of(world: World) -> Callable[[], datetime]:
+    """The world's own clock as the job's."""
+    return lambda: datetime.fromtimestamp(world.clock.now_seconds(), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The state to start a trial from: the world after the first night, and that night's database and reports."""
+
+    world: World
+    directory: Path
+
+    def copy_files(self, directory: Path) -> None:
+        """Put the reports, and the database where it is a file, into a trial's directory."""
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(self.directory, directory, symlinks=True)
+
+
+def make_template(directory: Path, database_url: str) -> Template:
+    """Run the first night, and let banks break during the day after it."""
+    world = build_world()
+    load_ledger(world, database_url)
+    with SimulatorServer(world) as server:
+        result = run_one_night(settings_for(server.base_url, database_url, directory / "reports"), clock_of(world))
+    assert result.exit_code == 0, result.why
+    assert result.report_directory is not None
+    assert verify(result.report_directory) == []
+    assert [effect.authorization_id for effect in world.effects] == [ASKED_BEFORE]
+    world.advance(days=1)
+    for authorization in BROKEN:
+        world.break_authorization(authorization)
+    return Template(world, directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored request as read past the product's own code; times in epoch seconds."""
+
+    request_id: str
+    authorization_id: str
+    breakage_number: int
+    attempt: int
+    state: str
+    idempotency_key: str
+    session_id: str | None
+    attempting_at: float | None
+    answered_at: float | None
+    error_type: str | None
+    http_status: int | None
+
+
+_COLUMNS = ", ".join(Row.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the records say: every request by id, and the runs that count as running."""
+
+    requests: dict[str, Row]
+    running: list[str]
+
+
+def read_books(database_url: str, scratch: Path) -> Books:
+    """Read the records without disturbing what a killed run left: a SQLite database is copied first, for whoever opens it mends it."""
+    statements = (f"SELECT {_COLUMNS} FROM relink_requests", "SELECT run_id FROM relink_runs WHERE state = 'running'")
+    if database_url.startswith("sqlite:///"):
+        path = Path(database_url.removeprefix("sqlite:///"))
+        scratch.mkdir(exist_ok=True)
+        for suffix in ("", "-wal"):
+            (scratch / f"copy{suffix}").unlink(missing_ok=True)
+            if path.with_name(path.name + suffix).exists():
+                shutil.copyfile(path.with_name(path.name + suffix), scratch / f"copy{suffix}")
+        connection: Any = sqlite3.connect(scratch / "copy")
+        found = [connection.execute(statement).fetchall() for statement in statements]
+        connection.close()
+    else:
+        import psycopg
+
+        with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+            found = [connection.execute(statement).fetchall() for statement in statements]
+    rows = [Row(*row[:7], _seconds(row[7]), _seconds(row[8]), *row[9:]) for row in found[0]]
+    return Books({row.request_id: row for row in rows}, [run_id for (run_id,) in found[1]])
+
+
+def _seconds(moment: datetime | int | None) -> float | None:
+    if moment is None:
+        return None
+    return moment.timestamp() if isinstance(moment, datetime) else moment / 1e6
