@@ -13,6 +13,7 @@ from reconcile.contacts import sum_up_contacts
 from reconcile.model import (
     AFFECTED,
     KIND_OF_FINDING,
+    Breakage,
     BreakageKey,
     BreakageKind,
     CoveredAccount,
@@ -61,6 +62,11 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
             "refused",
             f"its authorization {session.requested_authorization} is not known; run `relink run` first",
         )
+    unsettled = records.attempting_requests(wiring.database, scope)
+    if any(stored.authorization_id == session.requested_authorization for stored in unsettled):
+        return Adoption(
+            session_id, "refused", "a request of its authorization still waits for Stripe's answer; run again later"
+        )
     if _settles_unknown(wiring, night, session.requested_authorization, session_id):
         return Adoption(session_id, "adopted", "it is what an unknown request made")
     request = _request(wiring, night, session, rows, number)
@@ -77,8 +83,6 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
     )
     if not adopted:
         return Adoption(session_id, "already followed")
-    # Whoever created it did so to ask the customer, so it is a contact whether or not this job sees it handed over.
-    records.mark_offered(wiring.database, scope, session_id, requested_at)
     return Adoption(session_id, "adopted")
 
 
@@ -164,8 +168,14 @@ def _breakage(wiring: Wiring, night: MerchantNight, rows: Sequence[Row], reason:
     for breakage in night.breakages.open:
         if (breakage.key.authorization_id, breakage.key.kind) == (authorization_id, kind):
             return breakage.key
-    highest = records.highest_breakage_numbers(wiring.database, night.merchant.scope).get((authorization_id, kind), 0)
-    return BreakageKey(authorization_id, kind, max(1, highest))
+    database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    highest = records.highest_breakage_numbers(database, scope).get((authorization_id, kind), 0)
+    key = BreakageKey(authorization_id, kind, max(1, highest))
+    if not highest:
+        # Recorded as over, so that the next outage gets a number of its own.
+        records.open_breakage(database, scope, Breakage(key, stamp.as_of, stamp.business_date, stamp.run_id))
+        records.close_breakage(database, scope, key, at=stamp.as_of, run_id=stamp.run_id, reason="adopted")
+    return key
 
 
 def _delivery(session: SessionRecord) -> str:

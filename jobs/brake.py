@@ -9,7 +9,7 @@ from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
 from reconcile.brakes import BrakeInputs, apply_brakes
-from reconcile.errors import DecisionNeeded
+from reconcile.errors import DecisionNeeded, ReportError, SettingsError
 from reconcile.model import AFFECTED, PLAN_LIFETIME, BreakageKey, NextStep
 
 WEEK_DAYS = 7
@@ -23,6 +23,7 @@ def brake(wiring: Wiring, night: MerchantNight) -> None:
     """
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
     night.released = _released(wiring, night)
+    still_open = set() if night.breakages is None else {one.key for one in night.breakages.open}
     night.brakes = apply_brakes(
         night.findings,
         wiring.brakes,
@@ -31,7 +32,7 @@ def brake(wiring: Wiring, night: MerchantNight) -> None:
             new_this_week=records.newly_affected_since(
                 database, scope, stamp.business_date - timedelta(days=WEEK_DAYS - 1)
             ),
-            released_authorizations={key.authorization_id for key in night.released},
+            released_authorizations={key.authorization_id for key in night.released if key in still_open},
             first_run=not records.has_base_for_brakes(database, scope),
             live=scope.mode == "live",
         ),
@@ -44,6 +45,8 @@ def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
     if plan_hash is None or night.drop_released:
         return ()
     plan = records.held_plan(wiring.database, plan_hash)
+    if plan is None and len(wiring.merchants) > 1:
+        return ()  # it may be what another merchant's dropped accounts wait for; `nightly` refuses what nobody knows
     if plan is None:
         raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
     if (plan.merchant, plan.mode) != (night.merchant.scope.merchant, night.merchant.scope.mode):
@@ -60,7 +63,7 @@ def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
     database, stamp = wiring.database, night.stamp
     if night.released and night.work.released_brake is not None:
         records.release_plan(database, night.work.released_brake, stamp.run_id, wiring.clock())
-    if night.plan.held:
+    if night.plan.held and night.work.sends:
         _hold(wiring, night)
     if night.pulled and stamp.command in records.BRAKED_COMMANDS:
         _remember(wiring, night)
@@ -74,9 +77,12 @@ def _hold(wiring: Wiring, night: MerchantNight) -> None:
         business_date=stamp.business_date,
         merchants=(MerchantPlan(scope, night.merchant.settings_hash, night.plan.held),),
     )
-    directory = wiring.held_plan_directory
+    directory = wiring.plan_directory
     path = directory / f"{stamp.run_id}-{scope.merchant}.json"
-    write_plan(plan, path)
+    try:
+        write_plan(plan, path)
+    except SettingsError as error:
+        raise ReportError(str(error)) from None
     night.held_plan_hash, night.held_plan_file = plan.plan_hash, path
     records.hold_plan(
         wiring.database,

@@ -101,6 +101,7 @@ def _selected(wiring: Wiring, night: MerchantNight, selection: Selection) -> fro
         raise SettingsError(
             f"not among the accounts of the snapshot of {taken_at}: {', '.join(unknown[:20])}; check the spelling, or run `relink run` first"
         )
+    night.unknown_names.extend(unknown)
     return selection.authorizations_in(night.accounts)
 
 

@@ -26,7 +26,7 @@ from jobs.adapters.database import Database, open_database
 from jobs.clock import Clock, system_clock
 from jobs.settings import Settings, load_settings
 from reconcile.contacts import is_open
-from reconcile.errors import SettingsError
+from reconcile.errors import RelinkError, SettingsError
 from reconcile.model import Scope
 
 
@@ -42,6 +42,10 @@ class Offer:
     account_holder_id: str
     requested_at: datetime | None
     offered_at: datetime | None
+
+
+class OfferEndedError(RelinkError):
+    """The offer is not what waits for its customer any more."""
 
 
 class Handover(AbstractContextManager["Handover"]):
@@ -109,8 +113,14 @@ class Handover(AbstractContextManager["Handover"]):
         """Record that the customer is being asked now; call it before the secret is given out. Returns whether it was the first time.
 
         Raises:
+            OfferEndedError: the session was answered or has run out meanwhile; do not hand it over.
             DatabaseError: it could not be recorded; then do not hand the session over.
         """
+        current = self.offer_for(offer.merchant, offer.account_holder_id)
+        if current is None or current.session_id != offer.session_id:
+            raise OfferEndedError(
+                f"session {offer.session_id} no longer waits for its customer; call offer_for again and offer what it returns"
+            )
         return records.mark_offered(self._database, Scope(offer.merchant, offer.mode), offer.session_id, self._clock())
 
     def _scope(self, merchant: str) -> Scope | None:

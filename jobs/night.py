@@ -66,9 +66,11 @@ class MerchantNight:
     held_plan_hash: str | None = None
     held_plan_file: Path | None = None
     plan: Plan = field(default_factory=lambda: Plan((), ()))
+    unknown_names: list[str] = field(default_factory=list)
     resolved_unknowns: list[str] = field(default_factory=list)
     adoptions: list[Adoption] = field(default_factory=list)
     replays: int = 0
+    created: int = 0
     answered: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     why: str | None = None

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobs.adapters import records
@@ -24,9 +24,10 @@ from jobs.signals import Terminated
 from jobs.snapshot import obtain_snapshot
 from jobs.wiring import Wiring
 from jobs.work import Work
-from reconcile.errors import DatabaseError, LeaseLost, ModeMismatch, RelinkError
+from reconcile.errors import DatabaseError, DecisionNeeded, LeaseLost, ModeMismatch, RelinkError
+from reconcile.masking import mask
 from reconcile.model import RunStamp, Scope, State
-from reports.files import check_writable, clean_leftovers
+from reports.files import Published, check_writable, clean_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,11 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
         raise
     except RelinkError as error:
         logger.error("%s", error)
-        directory = _stop(wiring, stamp, nights, clock, records.STOPPED, error.exit_code, str(error))
-        return RunResult(stamp, error.exit_code, False, directory, why=str(error), nights=tuple(nights))
+        published = _stop(wiring, stamp, nights, clock, records.STOPPED, error.exit_code, str(error))
+        result = RunResult(stamp, error.exit_code, False, None, why=str(error), nights=tuple(nights))
+        if published is None:
+            return result
+        return replace(result, report_directory=published.path, summary=dict(published.summary))
     except BaseException:
         _stop(wiring, stamp, nights, clock, records.STOPPED, 1, "stopped by a fault of the program")
         raise
@@ -123,17 +127,18 @@ def _stop(
     state: str,
     exit_code: int,
     why: str,
-) -> Path | None:
-    """Record and publish that the run stopped and why, as far as what stopped it still allows; return where."""
-    directory = None
+) -> Published | None:
+    """Record and publish that the run stopped and why, as far as what stopped it still allows."""
+    published = None
     for night in nights:
         night.complete = False
     try:
-        directory = publish(wiring, stamp, nights, clock.durations_seconds, why).path
-    except RelinkError as error:
+        published = publish(wiring, stamp, nights, clock.durations_seconds, why)
+    except Exception as error:
+        # What stopped the run goes through to the caller; this must neither hide it nor leave the run recorded as running.
         logger.error("that the run stopped could not be published: %s", error)
-    _close(wiring, stamp, state, exit_code, why, directory)
-    return directory
+    _close(wiring, stamp, state, exit_code, why, None if published is None else published.path)
+    return published
 
 
 def _refuse_other_mode(wiring: Wiring, scope: Scope) -> None:
@@ -169,12 +174,14 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
     except (DatabaseError, LeaseLost):
         raise
     except RelinkError as error:
-        logger.error("merchant %s: %s", night.merchant.scope.merchant, error)
+        logger.error(
+            "merchant %s stopped: %s",
+            night.merchant.scope.merchant,
+            str(error).removeprefix(f"merchant {night.merchant.scope.merchant}: "),
+        )
         night.why = str(error)
         return error.exit_code
-    if any(adoption.result == "refused" for adoption in night.adoptions):
-        return 2
-    if night.plan.held:
+    if night.plan.held and night.work.sends:
         return 5
     left = [one for one in requests_of_night(wiring, night) if one.state in UNFINISHED_BUSINESS and one.outcome is None]
     if left and not night.stamp.dry_run:
@@ -186,6 +193,10 @@ def _report(
     wiring: Wiring, work: Work, stamp: RunStamp, nights: list[MerchantNight], clock: _StageClock, worst: int
 ) -> RunResult:
     why = "; ".join(night.why for night in nights if night.why is not None) or None
+    if not wanted_by_somebody(nights):
+        worst = min(worst, 2, key=SEVERITY.index)
+    if work.released_brake is not None and not any(night.drop_released or night.released for night in nights):
+        worst = min(worst, DecisionNeeded.exit_code, key=SEVERITY.index)
     with clock.stage("report"):
         if not work.dry_run:
             for night in nights:
@@ -200,7 +211,15 @@ def _report(
     complete = bool(summary["complete"])
     if not work.dry_run:
         state = records.COMPLETE if complete else records.STOPPED
-        _close(wiring, stamp, state, worst, why, published.path, held=any(night.plan.held for night in nights))
+        _close(
+            wiring,
+            stamp,
+            state,
+            worst,
+            why,
+            published.path,
+            held=any(night.plan.held for night in nights) and work.sends,
+        )
     return RunResult(
         stamp=stamp,
         exit_code=worst,
@@ -210,6 +229,13 @@ def _report(
         nights=tuple(nights),
         summary=summary,
     )
+
+
+def wanted_by_somebody(nights: Sequence[MerchantNight]) -> bool:
+    """Whether every session and every id that a person named belongs to one of the merchants."""
+    refused = [{one.session_id for one in night.adoptions if one.result == "refused"} for night in nights]
+    unknown = [set(night.unknown_names) for night in nights]
+    return not (set.intersection(*refused) or set.intersection(*unknown)) if nights else True
 
 
 def _control(summary: dict[str, object]) -> list[dict[str, object]]:
@@ -256,8 +282,8 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
         scope,
         snapshot_id=night.snapshot_id,
         complete=night.complete and night.why is None,
-        held=bool(night.brakes.reasons),
-        why=night.why or "; ".join(night.brakes.reasons) or None,
+        held=bool(night.plan.held) and night.work.sends,
+        why=mask(night.why or "; ".join(night.brakes.reasons)) or None,
         counts={"findings": dict(findings), "requests": len(night.plan.requests)},
     )
     reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
@@ -286,7 +312,7 @@ def _close(
             state,
             wiring.clock(),
             exit_code,
-            why=why,
+            why=None if why is None else mask(why),
             held=held,
             report_directory=where,
         )

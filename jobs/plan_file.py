@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from reconcile.errors import DecisionNeeded, SettingsError
 from reconcile.model import PLAN_LIFETIME, BreakageKey, CoveredAccount, Holder, RelinkRequest, Scope
 
 FORMAT = 1
+CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""How far the host that made a plan may be ahead of the one that applies it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,12 @@ def write_plan(plan: PlanFile, path: Path) -> None:
     Raises:
         SettingsError: the file cannot be written there.
     """
+    import contextlib
     import os
     import tempfile
 
     content = {"plan_hash": plan.plan_hash, **_content(plan)}
+    temporary = ""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -61,6 +65,8 @@ def write_plan(plan: PlanFile, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise SettingsError(
             f"the plan cannot be written to {path}: {error.strerror}; name another file with --out"
         ) from None
@@ -102,7 +108,7 @@ def check_applicable(plan: PlanFile, expected: Mapping[Scope, str], now: datetim
         DecisionNeeded: naming what differs.
     """
     age = now - plan.created_at
-    if not -PLAN_LIFETIME <= age <= PLAN_LIFETIME:
+    if not -CLOCK_DIFFERENCE <= age <= PLAN_LIFETIME:
         raise DecisionNeeded(
             f"the plan was made at {plan.created_at.isoformat()}, more than 24 hours from now; make a new one with `relink plan`"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from jobs.adapters import records
@@ -121,10 +121,12 @@ def _tables(wiring: Wiring, night: MerchantNight) -> tuple[dict[str, pa.Table], 
         "authorizations": authorizations_table(scope.merchant, night.findings, contacts, open_breakages=still_open),
         "relink_requests": relink_requests_table(requests, result=would),
         "relink_outcomes": relink_outcomes_table(followed),
-        "account_successors": account_successors_table(scope.merchant, records.successors(wiring.database, scope)),
+        "account_successors": account_successors_table(
+            scope.merchant, list(dict.fromkeys([*records.successors(wiring.database, scope), *night.successors]))
+        ),
         "failure_reasons": failure_reasons_table(window),
     }
-    return tables, _control_inputs(wiring, night, requests, window)
+    return tables, _control_inputs(wiring, night, requests, first)
 
 
 def requests_of_night(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
@@ -162,8 +164,9 @@ def _control_inputs(
     wiring: Wiring,
     night: MerchantNight,
     requests: Sequence[StoredRequest],
-    window: Sequence[StoredRequest],
+    first: date,
 ) -> ControlInputs:
+    stamp = night.stamp
     accounts, ledger = night.accounts["account_id"], night.ledger["account_id"]
     posted = night.merchant.gateway.meter.counts().writes - night.replays
     sends = night.work.sends and not night.stamp.dry_run
@@ -174,10 +177,13 @@ def _control_inputs(
         ids_in_both=len(set(accounts) & set(ledger)),
         plan_requests=len(night.plan.requests) if night.work.sends else None,
         keys_posted=posted if sends else None,
-        sessions_recorded=sum(one.state == State.CREATED for one in requests) if sends else None,
+        sessions_recorded=night.created if sends else None,
         open_before=night.open_before if sends else None,
         answered=night.answered if sends else None,
         open_after=open_now,
-        successors_recorded=len(records.successors(wiring.database, night.merchant.scope)),
-        window_requests=len(window) if sends else None,
+        window_requests=records.count_requests_between(
+            wiring.database, night.merchant.scope, first, stamp.business_date
+        )
+        if sends
+        else None,
     )

@@ -6,19 +6,16 @@ import logging
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
-from jobs.send import SERVER_FAULTS, attempt
+from jobs.send import Sender
 from jobs.wiring import Wiring
-from reconcile.errors import KeyRefused, StripeUnavailable
 from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
 from reconcile.normalize import accounts_frame
 from reconcile.outcomes import account_states, is_cured
+from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected
 from reconcile.request import session_parameters
 from reconcile.session_request import encode_session_request
 
 logger = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 5
-"""So many server or connection failures one after the other mean that Stripe, not a customer, has a problem."""
 
 
 def store_plan(wiring: Wiring, night: MerchantNight) -> None:
@@ -46,24 +43,15 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
         for stored in records.requests_of_run(wiring.database, night.stamp.run_id, scope)
         if stored.state == State.PLANNED
     ]
-    failures = 0
-    with wiring.progress.step("relink requests", len(waiting)) as step:
-        for stored in sorted(waiting, key=lambda one: one.request.request_id):
-            if _overtaken(wiring, night, stored):
+    sender = Sender(wiring, night.merchant)
+    try:
+        with wiring.progress.step("relink requests", len(waiting)) as step:
+            for stored in sorted(waiting, key=lambda one: one.request.request_id):
+                if not _overtaken(wiring, night, stored):
+                    sender.send(stored)
                 step.advance()
-                continue
-            failure = attempt(wiring, night.merchant, stored)
-            step.advance()
-            failures = failures + 1 if failure is not None and failure.fault in SERVER_FAULTS else 0
-            if failure is not None and failure.fault == "key_refused":
-                raise KeyRefused(
-                    f"merchant {scope.merchant}: Stripe refused the key midway: {failure}. Check the key's permissions"
-                )
-            if failures >= FAILURES_IN_A_ROW:
-                raise StripeUnavailable(
-                    f"merchant {scope.merchant}: {failures} calls in a row failed, the last one: {failure}. Nothing more was "
-                    "sent; the next run goes on"
-                )
+    finally:
+        night.created = sender.created
 
 
 def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> bool:
@@ -71,7 +59,12 @@ def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> b
     if night.taken_at is not None and wiring.clock() - night.taken_at <= REREAD_AFTER:
         return False
     request = stored.request
-    found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]
+    try:
+        found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]
+    except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
+        why = f"its accounts could not be read again: {failed}"
+        records.record_not_sent(wiring.database, request.request_id, wiring.clock(), error_message=why)
+        return True
     states = account_states(accounts_frame([record for record in found if record is not None]))
     rows = [states.get(account.account_id) for account in request.covered]
     same = all(

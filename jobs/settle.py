@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
-from jobs.send import attempt
+from jobs.send import Sender
 from jobs.wiring import Wiring
 from reconcile.model import State, StoredRequest
 
@@ -28,7 +28,7 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
     if wiring.lease is None:
         return
     for run in records.unfinished_runs(database):
-        if run.run_id != night.stamp.run_id:
+        if run.state == records.RUNNING and run.run_id != night.stamp.run_id:
             records.finish_run(
                 database,
                 run.run_id,
@@ -44,12 +44,13 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
         night.settled.append(stored.request.request_id)
     attempting = records.attempting_requests(database, scope)
     now = _later_clock(wiring, night) if attempting else wiring.clock()
+    sender = Sender(wiring, night.merchant)
     for stored in attempting:
         if key_is_too_old(stored, now):
             record_unknown(wiring, stored)
         else:
             night.replays += 1
-            attempt(wiring, night.merchant, stored, replay=True)
+            sender.send(stored, replay=True)
         night.settled.append(stored.request.request_id)
     if night.settled:
         logger.warning("settled %d requests that an earlier run left unfinished", len(night.settled))

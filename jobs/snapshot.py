@@ -13,6 +13,7 @@ from jobs.settings import settings_for_record
 from jobs.wiring import Wiring
 from reconcile.brakes import check_account_drop
 from reconcile.classify import flags
+from reconcile.errors import LedgerError
 from reconcile.history import advance_history
 from reconcile.ledger import require_clean
 from reconcile.normalize import ledger_frame
@@ -32,6 +33,10 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
     """
     scope = night.merchant.scope
     night.ledger = ledger_frame(require_clean(check_ledger(wiring.settings, wiring.database)), scope.merchant)
+    if night.ledger.empty:
+        raise LedgerError(
+            f"the ledger has no row for merchant {scope.merchant}: correct the query or the column `merchant`"
+        )
     stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else None
     if stored is not None:
         night.accounts = wiring.snapshots.read(stored.path, stored.sha256).accounts

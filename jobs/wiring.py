@@ -27,7 +27,7 @@ SNAPSHOT_DIRECTORY = "_snapshots"
 """Beside the reports, under a name that readers of a Hive-style dataset pass over."""
 
 
-HELD_PLAN_DIRECTORY = "_held_plans"
+PLAN_DIRECTORY = "_plans"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,9 @@ class Wiring:
         return SnapshotStore(self.settings.reports.directory / SNAPSHOT_DIRECTORY)
 
     @property
-    def held_plan_directory(self) -> Path:
-        """Where plans that a brake holds wait for a person."""
-        return self.settings.reports.directory / HELD_PLAN_DIRECTORY
-
-    def merchant(self, name: str) -> Merchant:
-        """The merchant of a name that the settings hold."""
-        return next(merchant for merchant in self.merchants if merchant.scope.merchant == name)
+    def plan_directory(self) -> Path:
+        """Where plans wait for a person: those a brake holds, and those of `relink plan` without a file name."""
+        return self.settings.reports.directory / PLAN_DIRECTORY
 
 
 def relink_policy(settings: Settings) -> RelinkPolicy:

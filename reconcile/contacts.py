@@ -17,7 +17,10 @@ from reconcile.model import (
     StoredRequest,
 )
 
-IN_FLIGHT = (State.PLANNED, State.ATTEMPTING)
+ADOPTED = "adopt"
+"""The origin of requests that something else made, which spend none of this job's caps."""
+
+UNSENT = (State.PLANNED, State.NOT_SENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,14 @@ def sum_up_contacts(
     today: Counter[str] = Counter()
     for stored in requests:
         key = stored.request.breakage
-        if stored.state == State.NOT_SENT:
+        if stored.state in UNSENT:
             continue
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
-        if stored.business_date == stamp.business_date:
+        if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
             today[stored.request.institution_name or ""] += 1
         if is_open(stored):
             open_authorizations[stored.authorization_id] = stored.session_id or stored.request.request_id
-        if stored.state in IN_FLIGHT or (key in still_open and is_blocking_unknown(stored, stamp)):
+        if stored.state == State.ATTEMPTING or (key in still_open and is_blocking_unknown(stored, stamp)):
             unknown.add(stored.authorization_id)
         if is_attempt(stored):
             attempts[key] += 1
@@ -104,7 +107,7 @@ def is_attempt(stored: StoredRequest) -> bool:
     A modal offer that nobody took up and that ended because the bank recovered by itself, or whose id nobody knows, has
     reached no customer.
     """
-    if stored.state in (State.PLANNED, State.NOT_SENT):
+    if stored.state in UNSENT:
         return False
     if stored.request.delivery == "modal" and stored.offered_at is None:
         return stored.state != State.UNKNOWN and stored.outcome != OutcomeKind.HEALED

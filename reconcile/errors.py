@@ -70,11 +70,3 @@ class AlreadyRunning(RelinkError):
     """Another run holds the lock."""
 
     exit_code = 6
-
-
-class Interrupted(RelinkError):
-    """A signal ended the run; it can be resumed."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number

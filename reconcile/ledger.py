@@ -36,7 +36,8 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_INT64 = range(-(2**63), 2**63)
+LARGEST_AMOUNT = 10**15
+"""Of minor units in one cell, so that no sum over a ledger leaves 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,8 @@ def _identifier(value: object) -> str:
         raise _BadCell("is missing; every row needs one")
     if not text.isprintable():
         raise _BadCell("holds a control or invisible character; remove it")
+    if looks_sensitive(text):
+        raise _BadCell("looks like an e-mail address, a link or a secret; write Stripe's id")
     if len(text) > ID_CHARACTERS:
         raise _BadCell(f"is longer than {ID_CHARACTERS} characters; is it an id?")
     return text
@@ -215,8 +218,8 @@ def _amount(value: object) -> int | None:
     if amount is None:
         advice = "write the amount in minor units (cents) as a whole number, without decimals, separators or signs of currency"
         raise _BadCell(f"is {_shown(str(value))}; {advice}")
-    if amount not in _INT64:
-        raise _BadCell("does not fit 64 bits")
+    if abs(amount) > LARGEST_AMOUNT:
+        raise _BadCell(f"is beyond {LARGEST_AMOUNT:,}; is it in minor units of its currency?")
     return amount
 
 

@@ -76,15 +76,31 @@ MERCHANT = Column("merchant", TEXT, "", "Name of the merchant in the settings.")
 REQUEST_ID = Column("request_id", TEXT, "", "The job's own id of the request.")
 AUTHORIZATION_ID = Column("authorization_id", TEXT, "", "Stripe's id of the login that the account was connected with.")
 HOLDER_ID = Column("account_holder_id", TEXT, "", "Stripe's id of the customer who holds the account.")
-INSTITUTION = Column("institution_name", TEXT, "", "Name of the bank or other institution, as Stripe gives it.", free_text=True)
+INSTITUTION = Column(
+    "institution_name", TEXT, "", "Name of the bank or other institution, as Stripe gives it.", free_text=True
+)
 CAUSE = Column("cause", TEXT, "", "Why the connection is or will be lost, in Stripe's own word.")
 CURRENCY = Column("currency", TEXT, "currency code", "Currency of exposure_minor; empty where that is.")
-REFERENCES = Column("references", TEXTS, "", "The merchant's own names for the accounts, each once, sorted.", free_text=True)
-REASON = Column("reason", TEXT, "", "The first finding among the covered accounts, for which the customer is asked.", values="reason")
+REFERENCES = Column(
+    "references", TEXTS, "", "The merchant's own names for the accounts, each once, sorted.", free_text=True
+)
+REASON = Column(
+    "reason",
+    TEXT,
+    "",
+    "The first finding among the covered accounts, for which the customer is asked.",
+    values="reason",
+)
 DELIVERY = Column("delivery", TEXT, "", "How the customer comes to the session.", values="delivery")
 ATTEMPT = Column("attempt", WHOLE, "count", "Which contact of this breakage the request is, starting at 1.")
 REQUESTED_AT = Column("requested_at", TIME, "UTC", "When Stripe was asked for the session; empty if it was not.")
-FAILURE_REASON = Column("failure_reason", TEXT, "", "Why the customer's attempt failed, in Stripe's own word; empty if none was given.", free_text=True)
+FAILURE_REASON = Column(
+    "failure_reason",
+    TEXT,
+    "",
+    "Why the customer's attempt failed, in Stripe's own word; empty if none was given.",
+    free_text=True,
+)
 
 ACCOUNTS = TableContract(
     "accounts",
@@ -93,12 +109,25 @@ ACCOUNTS = TableContract(
         MERCHANT,
         Column("account_id", TEXT, "", "Stripe's id of the account."),
         AUTHORIZATION_ID,
-        Column("account_holder_id", TEXT, "", "Stripe's id of the customer who holds the account; the ledger's where Stripe lists no such account."),
+        Column(
+            "account_holder_id",
+            TEXT,
+            "",
+            "Stripe's id of the customer who holds the account; the ledger's where Stripe lists no such account.",
+        ),
         INSTITUTION,
         Column("last4", TEXT, "", "Last four digits of the account number."),
         Column("subcategory", TEXT, "", "Kind of account, in Stripe's own word."),
-        Column("ledger_status", TEXT, "", "Whether the ledger still uses the account; empty if it is not in the ledger.", values="ledger_status"),
-        Column("stripe_status", TEXT, "", "The account's status in Stripe's own word; empty if Stripe does not list it."),
+        Column(
+            "ledger_status",
+            TEXT,
+            "",
+            "Whether the ledger still uses the account; empty if it is not in the ledger.",
+            values="ledger_status",
+        ),
+        Column(
+            "stripe_status", TEXT, "", "The account's status in Stripe's own word; empty if Stripe does not list it."
+        ),
         CAUSE,
         Column("action", TEXT, "", "What would mend the account, in Stripe's own word."),
         Column("finding", TEXT, "", "What is true of the account tonight; the first that holds.", values="finding"),
@@ -107,8 +136,15 @@ ACCOUNTS = TableContract(
         Column("inactive_since", TIME, "UTC", "Since when the account is inactive, as well as the job knows."),
         Column("inactive_since_basis", TEXT, "", "How the job knows inactive_since.", values="basis"),
         Column("days_inactive", WHOLE, "days", "Business dates from inactive_since to tonight."),
-        Column("expected_deactivation_date", DATE, "business date", "When Stripe expects the account to become inactive."),
-        Column("days_to_deactivation", WHOLE, "days", "Business dates from tonight to expected_deactivation_date; below zero if it has passed."),
+        Column(
+            "expected_deactivation_date", DATE, "business date", "When Stripe expects the account to become inactive."
+        ),
+        Column(
+            "days_to_deactivation",
+            WHOLE,
+            "days",
+            "Business dates from tonight to expected_deactivation_date; below zero if it has passed.",
+        ),
         Column("permissions", TEXTS, "", "What the account grants now; empty if Stripe does not say."),
         Column("missing_permissions", TEXTS, "", "What the ledger requires and the account does not grant."),
         Column("shared_accounts", WHOLE, "count", "Accounts in Stripe with the same authorization, itself included."),
@@ -128,17 +164,46 @@ AUTHORIZATIONS = TableContract(
         MERCHANT,
         AUTHORIZATION_ID,
         Column("account_holder_id", TEXT, "", "Stripe's id of the customer; empty where the accounts disagree."),
-        Column("institution_name", TEXT, "", "Name of the institution of the first of its accounts that has one.", free_text=True),
+        Column(
+            "institution_name",
+            TEXT,
+            "",
+            "Name of the institution of the first of its accounts that has one.",
+            free_text=True,
+        ),
         Column("accounts", WHOLE, "count", "Accounts in Stripe with this authorization."),
         Column("affected_accounts", WHOLE, "count", "How many of them are affected."),
-        Column("finding", TEXT, "", "The first finding among its affected accounts, else among those to review.", values="finding"),
-        Column("next_step", TEXT, "", "What is done about the authorization tonight, or why nothing is.", values="next_step"),
+        Column(
+            "finding",
+            TEXT,
+            "",
+            "The first finding among its affected accounts, else among those to review.",
+            values="finding",
+        ),
+        Column(
+            "next_step",
+            TEXT,
+            "",
+            "What is done about the authorization tonight, or why nothing is.",
+            values="next_step",
+        ),
         Column("attempts", WHOLE, "count", "Contacts made so far in its open breakages."),
         Column("last_request_at", TIME, "UTC", "When the customer was last asked about this authorization."),
-        Column("exposure_minor", WHOLE, "minor units of currency", "Money at stake on its affected accounts that the ledger has open; empty where there is none or several currencies meet."),
+        Column(
+            "exposure_minor",
+            WHOLE,
+            "minor units of currency",
+            "Money at stake on its affected accounts that the ledger has open; empty where there is none or several currencies meet.",
+        ),
         CURRENCY,
         Column("exposure_by_currency", TEXTS, "CODE:minor units", "The same money for each currency, sorted by code."),
-        Column("references", TEXTS, "", "The merchant's own names for its accounts that are affected or to review, each once, sorted.", free_text=True),
+        Column(
+            "references",
+            TEXTS,
+            "",
+            "The merchant's own names for its accounts that are affected or to review, each once, sorted.",
+            free_text=True,
+        ),
     ),
     ("merchant", "authorization_id"),
 )
@@ -183,24 +248,44 @@ RELINK_OUTCOMES = TableContract(
         AUTHORIZATION_ID,
         HOLDER_ID,
         INSTITUTION,
-        Column("cause", TEXT, "", "Why the connection was or would be lost when the customer was asked, in Stripe's own word."),
+        Column(
+            "cause",
+            TEXT,
+            "",
+            "Why the connection was or would be lost when the customer was asked, in Stripe's own word.",
+        ),
         Column("outcome", TEXT, "", "What came of the request.", values="outcome"),
-        Column("previous_outcome", TEXT, "", "What this row said before, where a later answer replaced it.", values="outcome"),
+        Column(
+            "previous_outcome",
+            TEXT,
+            "",
+            "What this row said before, where a later answer replaced it.",
+            values="outcome",
+        ),
         FAILURE_REASON,
         Column("session_status", TEXT, "", "The session's status in Stripe's own word, when last looked up."),
         Column("new_authorization_id", TEXT, "", "The other authorization under which the customer connected."),
         Column("accounts_expected", WHOLE, "count", "Accounts that the request was to cure."),
-        Column("accounts_cured", WHOLE, "count", "How many of them are cured; empty until there is something to compare."),
+        Column(
+            "accounts_cured", WHOLE, "count", "How many of them are cured; empty until there is something to compare."
+        ),
         REQUESTED_AT,
         Column("outcome_at", TIME, "UTC", "When the outcome came about, as well as the job knows."),
         Column("outcome_at_basis", TEXT, "", "How the job knows outcome_at.", values="basis"),
-        Column("hours_to_outcome", REAL, "hours", "From requested_at to outcome_at, to four decimals, never below zero."),
+        Column(
+            "hours_to_outcome", REAL, "hours", "From requested_at to outcome_at, to four decimals, never below zero."
+        ),
         Column("last_checked_at", TIME, "UTC", "When the session was last looked up."),
         REASON,
         ATTEMPT,
         DELIVERY,
         Column("origin", TEXT, "", "The command that made the request."),
-        Column("exposure_minor", WHOLE, "minor units of currency", "Money at stake on the covered accounts when the customer was asked; empty where there is none or several currencies meet."),
+        Column(
+            "exposure_minor",
+            WHOLE,
+            "minor units of currency",
+            "Money at stake on the covered accounts when the customer was asked; empty where there is none or several currencies meet.",
+        ),
         CURRENCY,
         REFERENCES,
     ),
@@ -228,11 +313,21 @@ FAILURE_REASONS = TableContract(
     (
         MERCHANT,
         INSTITUTION,
-        Column("cause", TEXT, "", "Why the connection was or would be lost when the customer was asked, in Stripe's own word."),
+        Column(
+            "cause",
+            TEXT,
+            "",
+            "Why the connection was or would be lost when the customer was asked, in Stripe's own word.",
+        ),
         Column("outcome", TEXT, "", "What came of the requests so far.", values="outcome"),
         FAILURE_REASON,
         Column("requests", WHOLE, "count", "How many requests share all of this."),
-        Column("share", REAL, "share from 0 to 1", "Their part of all requests of that merchant, institution and cause, unanswered ones included."),
+        Column(
+            "share",
+            REAL,
+            "share from 0 to 1",
+            "Their part of all requests of that merchant, institution and cause, unanswered ones included.",
+        ),
     ),
     ("merchant", "institution_name", "cause", "outcome", "failure_reason"),
 )

@@ -84,7 +84,9 @@ def control_totals(tables: Mapping[str, pa.Table], inputs: Mapping[str, ControlI
 
 def exposure_totals(accounts: pa.Table) -> dict[str, int]:
     """Money at stake by currency code, in minor units: the affected accounts that the ledger has open."""
-    at_stake = pc.and_kleene(pc.is_in(accounts["finding"], pa.array(AFFECTED_FINDINGS)), pc.equal(accounts["ledger_status"], "open"))
+    at_stake = pc.and_kleene(
+        pc.is_in(accounts["finding"], pa.array(AFFECTED_FINDINGS)), pc.equal(accounts["ledger_status"], "open")
+    )
     with_money = pc.and_(pc.is_valid(accounts["exposure_minor"]), pc.is_valid(accounts["currency"]))
     chosen = accounts.filter(pc.and_kleene(at_stake, with_money)).select(["currency", "exposure_minor"])
     summed = chosen.group_by("currency").aggregate([("exposure_minor", "sum")])
@@ -123,21 +125,38 @@ def _pairs(tables: Mapping[str, pa.Table], numbers: ControlInputs) -> Iterator[P
         yield "account_successors rows = successors in the records", rows, numbers.successors_recorded
     if "failure_reasons" in tables:
         counted = pc.sum(tables["failure_reasons"]["requests"]).as_py() or 0
-        yield "failure_reasons requests = requests of 30 business dates in the records", counted, numbers.window_requests
+        yield (
+            "failure_reasons requests = requests of 30 business dates in the records",
+            counted,
+            numbers.window_requests,
+        )
 
 
 def _account_pairs(accounts: pa.Table, numbers: ControlInputs) -> Iterator[Pair]:
     ids = _plus(numbers.accounts_pulled, numbers.ledger_rows)
-    yield "accounts rows = Stripe ids + ledger ids - ids in both", accounts.num_rows, _plus(ids, _minus(numbers.ids_in_both))
-    yield "accounts rows with a Stripe status = accounts pulled", _filled(accounts["stripe_status"]), numbers.accounts_pulled
-    yield "accounts rows with a ledger status = ledger rows read", _filled(accounts["ledger_status"]), numbers.ledger_rows
+    yield (
+        "accounts rows = Stripe ids + ledger ids - ids in both",
+        accounts.num_rows,
+        _plus(ids, _minus(numbers.ids_in_both)),
+    )
+    yield (
+        "accounts rows with a Stripe status = accounts pulled",
+        _filled(accounts["stripe_status"]),
+        numbers.accounts_pulled,
+    )
+    yield (
+        "accounts rows with a ledger status = ledger rows read",
+        _filled(accounts["ledger_status"]),
+        numbers.ledger_rows,
+    )
     yield "findings = accounts rows", count_in(accounts["finding"], FINDINGS), accounts.num_rows
     yield "next steps = accounts rows", count_in(accounts["next_step"], NEXT_STEPS), accounts.num_rows
 
 
 def _authorization_pairs(accounts: pa.Table, authorizations: pa.Table) -> Iterator[Pair]:
     in_question = pc.or_kleene(
-        pc.is_in(accounts["finding"], pa.array(AFFECTED_FINDINGS)), pc.equal(accounts["next_step"], str(NextStep.REVIEW))
+        pc.is_in(accounts["finding"], pa.array(AFFECTED_FINDINGS)),
+        pc.equal(accounts["next_step"], str(NextStep.REVIEW)),
     )
     yield (
         "authorizations of accounts affected or to review = authorizations rows",
@@ -162,7 +181,11 @@ def _request_pairs(requests: pa.Table, numbers: ControlInputs) -> Iterator[Pair]
     created = count_in(requests["result"], (Result.CREATED,))
     yield "requests in the plan = relink_requests rows", numbers.plan_requests, requests.num_rows
     yield "results = relink_requests rows", count_in(requests["result"], RESULTS), requests.num_rows
-    yield "relink_requests rows that were sent = idempotency keys sent", _above_zero(requests["calls"]), numbers.keys_posted
+    yield (
+        "relink_requests rows that were sent = idempotency keys sent",
+        _above_zero(requests["calls"]),
+        numbers.keys_posted,
+    )
     yield "relink_requests rows created = sessions in the records", created, numbers.sessions_recorded
     yield (
         "open before + created = answered + open after",

@@ -53,7 +53,9 @@ def reporting(path: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         advice = ADVICE.get(error.errno or 0, "check the disk and reports.directory")
-        raise ReportError(f"reports cannot be written at {os.fsdecode(where)}: {error.strerror or error}; {advice}") from error
+        raise ReportError(
+            f"reports cannot be written at {os.fsdecode(where)}: {error.strerror or error}; {advice}"
+        ) from error
 
 
 def write_file(path: Path, chunks: Iterable[bytes], access: Access) -> tuple[str, int]:
@@ -166,4 +168,3 @@ def remove_tree(path: Path) -> bool:
     """Remove a directory as far as possible, since the next run removes what is left; tell whether it is gone."""
     shutil.rmtree(path, ignore_errors=True)
     return not os.path.lexists(path)
-

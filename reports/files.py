@@ -105,7 +105,9 @@ class ReportDirectory:
             ReportError: the run id could name something outside.
         """
         if not _SAFE_NAME.fullmatch(stamp.run_id):
-            raise ReportError(f"run id {stamp.run_id!r} is no name for a directory: use letters, digits, dot, dash and underscore")
+            raise ReportError(
+                f"run id {stamp.run_id!r} is no name for a directory: use letters, digits, dot, dash and underscore"
+            )
         root = self.root / "dry_run=true" if stamp.dry_run else self.root
         return root / f"run_date={stamp.business_date.isoformat()}" / f"run_id={stamp.run_id}"
 

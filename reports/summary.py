@@ -58,7 +58,9 @@ class RunFacts:
     durations_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def build_summary(facts: RunFacts, tables: Mapping[str, pa.Table] | None, control: Sequence[ControlTotal] = ()) -> dict[str, object]:
+def build_summary(
+    facts: RunFacts, tables: Mapping[str, pa.Table] | None, control: Sequence[ControlTotal] = ()
+) -> dict[str, object]:
     """The summary as plain JSON values.
 
     `tables` holds every report table of a run that reached its report, or is None for one that stopped: its counts, funnel and

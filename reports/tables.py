@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reconcile.contacts import is_attempt
 from reconcile.frames import FINDINGS, check
 from reconcile.masking import mask
 from reconcile.model import (
@@ -67,7 +68,9 @@ def accounts_table(merchant: str, findings: pd.DataFrame) -> pa.Table:
     source = pa.Table.from_pandas(findings, preserve_index=False)
     columns: dict[str, object] = {name: source[name] for name in ACCOUNTS.names if name in source.column_names}
     columns["merchant"] = pa.repeat(pa.scalar(merchant, pa.string()), len(findings))
-    columns["account_holder_id"] = pc.if_else(source["in_stripe"], source["account_holder_id"], source["ledger_holder_id"])
+    columns["account_holder_id"] = pc.if_else(
+        source["in_stripe"], source["account_holder_id"], source["ledger_holder_id"]
+    )
     for name in ("also", "permissions", "missing_permissions"):
         columns[name] = _split(source[name])
     return _table(ACCOUNTS, columns)
@@ -94,7 +97,7 @@ def authorizations_table(
         if stored.state not in CONTACTED:
             continue
         authorization_id = stored.authorization_id
-        if open_breakages is None or stored.request.breakage in open_breakages:
+        if is_attempt(stored) and (open_breakages is None or stored.request.breakage in open_breakages):
             attempts[authorization_id] += 1
         if asked_at is not None:
             last_request_at[authorization_id] = max(asked_at, last_request_at.get(authorization_id, asked_at))
@@ -110,7 +113,9 @@ def authorizations_table(
                 "merchant": merchant,
                 "authorization_id": authorization_id,
                 "account_holder_id": holders.pop() if len(holders) == 1 else None,
-                "institution_name": next((one["institution_name"] for one in accounts if one["institution_name"]), None),
+                "institution_name": next(
+                    (one["institution_name"] for one in accounts if one["institution_name"]), None
+                ),
                 "accounts": sum(bool(account["in_stripe"]) for account in accounts),
                 "affected_accounts": len(affected),
                 "finding": _first(Finding, (account["finding"] for account in affected or reviewed)),
@@ -181,7 +186,9 @@ def relink_outcomes_table(requests: Iterable[StoredRequest]) -> pa.Table:
                 "previous_outcome": stored.previous_outcome,
                 "failure_reason": stored.failure_reason,
                 "session_status": stored.session_status,
-                "new_authorization_id": None if result_authorization_id == request.authorization_id else result_authorization_id,
+                "new_authorization_id": None
+                if result_authorization_id == request.authorization_id
+                else result_authorization_id,
                 "accounts_expected": len(request.covered),
                 "accounts_cured": stored.accounts_cured,
                 "requested_at": requested_at,
@@ -272,7 +279,11 @@ def _accounts_in_question(findings: pd.DataFrame) -> dict[str, list[dict[str, ob
         "currency",
         "reference",
     ]
-    chosen = source.select(columns).filter(pc.is_in(source["authorization_id"], wanted, skip_nulls=True)).sort_by("account_id")
+    chosen = (
+        source.select(columns)
+        .filter(pc.is_in(source["authorization_id"], wanted, skip_nulls=True))
+        .sort_by("account_id")
+    )
     groups: dict[str, list[dict[str, object]]] = {}
     for account in chosen.to_pylist():
         groups.setdefault(account["authorization_id"], []).append(account)
@@ -338,7 +349,9 @@ def _mask_texts(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Mask a column of texts or of lists of texts, each different text once."""
     flat = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     if flat.type == TEXTS:
-        return pa.ListArray.from_arrays(flat.offsets, _mask_texts(flat.values), mask=flat.is_null() if flat.null_count else None)
+        return pa.ListArray.from_arrays(
+            flat.offsets, _mask_texts(flat.values), mask=flat.is_null() if flat.null_count else None
+        )
     encoded = flat.dictionary_encode()
     masked = pa.array([_masked(text) for text in encoded.dictionary.to_pylist()], type=pa.string())
     return masked.take(encoded.indices)

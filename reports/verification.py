@@ -21,7 +21,9 @@ def verify(directory: Path) -> list[str]:
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
         files, complete = dict(manifest["files"]), manifest["complete"]
-        inputs = {merchant: ControlInputs.from_json(numbers) for merchant, numbers in manifest["control_inputs"].items()}
+        inputs = {
+            merchant: ControlInputs.from_json(numbers) for merchant, numbers in manifest["control_inputs"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [f"{directory}: {MANIFEST} is missing or cannot be read"]
     faults = list(_file_faults(directory, files))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-
 # A shared machine is slow at times, and slowness is no fault of what is tested; nothing here asserts a duration.
 settings.register_profile("relink", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relink")

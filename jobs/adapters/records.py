@@ -37,7 +37,7 @@ Requests, written (`records_requests`)
     * mark_attempting(database, request_id, at, fence, *, replay=False)
     record_result(database, request_id, state, at, *, calls, session_id, error_type, error_code, error_message, http_status,
                   stripe_request_id, requested_at)
-    add_calls(database, request_id, calls)
+    record_no_answer(database, request_id, *, calls, error_type, error_code, error_message, http_status, stripe_request_id)
     record_not_sent(database, request_id, at, *, error_type, error_message)
     * mark_offered(database, scope, session_id, at) -> bool
     adopt_request(database, scope, run_id, business_date, request, session_id, requested_at, at) -> bool
@@ -47,7 +47,7 @@ Requests, written (`records_requests`)
 Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of planning
     open_requests, planned_requests, attempting_requests, unknown_requests (database, scope)
     provisional_requests(database, scope, since); requests_since(database, scope, business_date)
-    requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
+    count_requests_between(database, scope, first, last) -> int; requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment)
     find_by_session(database, scope, session_id) -> StoredRequest | None; last_contact_dates(database, scope) -> {Holder: date}
@@ -97,6 +97,7 @@ from jobs.adapters.records_breakages import (
 from jobs.adapters.records_contacts import (
     all_requests_for_planning,
     attempting_requests,
+    count_requests_between,
     find_by_session,
     last_contact_dates,
     open_requests,
@@ -127,11 +128,11 @@ from jobs.adapters.records_plans import (
 )
 from jobs.adapters.records_requests import (
     ContactTaken,
-    add_calls,
     adopt_request,
     mark_attempting,
     mark_offered,
     plan_requests,
+    record_no_answer,
     record_not_sent,
     record_result,
     resolve_unknown,
@@ -179,7 +180,6 @@ __all__ = [
     "SnapshotRecord",
     "StoredRun",
     "add_api_calls",
-    "add_calls",
     "add_session_checks",
     "add_successors",
     "adopt_request",
@@ -193,6 +193,7 @@ __all__ = [
     "breakages_of",
     "close_breakage",
     "complete_run_on",
+    "count_requests_between",
     "find_by_session",
     "finish_run",
     "has_base_for_brakes",
@@ -223,6 +224,7 @@ __all__ = [
     "planned_requests",
     "provisional_requests",
     "reads_last_30_days",
+    "record_no_answer",
     "record_not_sent",
     "record_result",
     "record_run_merchant",

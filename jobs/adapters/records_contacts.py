@@ -99,6 +99,13 @@ def requests_since(database: Database, scope: Scope, business_date: date) -> lis
     return _stored(database, scope, requests.c.business_date >= business_date)
 
 
+def count_requests_between(database: Database, scope: Scope, first: date, last: date) -> int:
+    """How many requests were made on business dates from `first` to `last`."""
+    statement = select(func.count()).where(_in(scope), requests.c.business_date.between(first, last))
+    with database.read() as connection:
+        return int(connection.execute(statement).scalar_one())
+
+
 def requests_of_run(database: Database, run_id: str, scope: Scope | None = None) -> list[StoredRequest]:
     """Requests that a run made, of one merchant or of all."""
     return _stored(database, scope, requests.c.run_id == run_id)

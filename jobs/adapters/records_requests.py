@@ -137,10 +137,28 @@ def record_result(
     database.run(work)
 
 
-def add_calls(database: Database, request_id: str, calls: int) -> None:
-    """Add wire attempts to a request that got no answer and stays `attempting`."""
-    statement = update(requests).where(requests.c.request_id == request_id).values(calls=requests.c.calls + calls)
-    database.run(lambda connection: connection.execute(statement))
+def record_no_answer(
+    database: Database,
+    request_id: str,
+    *,
+    calls: int,
+    error_type: str | None = None,
+    error_code: str | None = None,
+    error_message: str | None = None,
+    http_status: int | None = None,
+    stripe_request_id: str | None = None,
+) -> None:
+    """Record why a request that stays `attempting` has no answer yet; `calls` are wire attempts, added to the earlier ones."""
+    values = {
+        "calls": requests.c.calls + calls,
+        "error_type": error_type,
+        "error_code": error_code,
+        "error_message": error_message,
+        "http_status": http_status,
+        "stripe_request_id": stripe_request_id,
+    }
+    chosen = (requests.c.request_id == request_id, requests.c.state == str(State.ATTEMPTING))
+    database.run(lambda connection: connection.execute(update(requests).where(*chosen).values(values)))
 
 
 def record_not_sent(
@@ -211,7 +229,9 @@ def adopt_request(
         if connection.execute(select(requests.c.request_id).where(*chosen)).first() is not None:
             return False
         row = _row(scope, run_id, business_date, request)
+        # Whoever created it did so to ask the customer, so it is a contact whether or not this job sees it handed over.
         moments = {"planned_at": at, "attempting_at": at, "answered_at": at, "requested_at": requested_at}
+        moments["offered_at"] = requested_at
         row |= {"state": str(State.CREATED), "session_id": session_id, "request_body": "", "api_version": "", **moments}
         _insert(connection, request, row)
         return True

@@ -119,10 +119,15 @@ def require_printable(what: str, *texts: str) -> None:
         SettingsError: naming the text, with such characters written out.
     """
     from jobs.logs import one_line
+    from reconcile.masking import looks_sensitive
 
     for text in texts:
         if one_line(text) != text:
             raise SettingsError(f"{what}: {shown(text)} holds a control character; check where it was copied from")
+        if looks_sensitive(text):
+            raise SettingsError(
+                f"{what}: {shown(text)} looks like an e-mail address, a link or a secret; give Stripe's id"
+            )
 
 
 def silence_stdout() -> None:

@@ -76,7 +76,12 @@ def _lines(result: RunResult) -> Iterator[str]:
         yield f"why: {mask(result.why)}"
     counts = result.summary.get("counts")
     if isinstance(counts, dict):
-        for name, title in (("finding", "accounts"), ("next_step", "next steps"), ("result", "requests"), ("outcome", "outcomes")):
+        for name, title in (
+            ("finding", "accounts"),
+            ("next_step", "next steps"),
+            ("result", "requests"),
+            ("outcome", "outcomes"),
+        ):
             told = ", ".join(f"{count} {value}" for value, count in counts[name].items() if count)
             yield f"{title}: {told or 'none'}"
     for one in skipped(result):

@@ -55,7 +55,10 @@ def run(
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(dir_okay=False), default=None, help="Where to write the plan; else into its report."
+    "--out",
+    type=click.Path(dir_okay=False),
+    default=None,
+    help="Where to write the plan; else beside the reports, in _plans.",
 )
 @config_option
 @json_option
@@ -81,7 +84,7 @@ def plan(context: click.Context, out: str | None, config: str | None, as_json: b
                 for night in result.nights
             ),
         )
-        path = Path(out) if out else result.report_directory / "plan.json"
+        path = Path(out) if out else wiring.plan_directory / f"{result.run_id}.json"
         write_plan(decided, path)
     _print(result, as_json, {"plan_file": str(path), "plan_hash": decided.plan_hash})
     return result.exit_code
@@ -216,7 +219,11 @@ def _this_person() -> str:
     import getpass
     import socket
 
-    return f"{getpass.getuser()} on {socket.gethostname()}"
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):  # an account number without a name, as in many containers
+        person = f"user {os.getuid()}"
+    return f"{person} on {socket.gethostname()}"
 
 
 def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:

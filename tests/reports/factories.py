@@ -59,7 +59,9 @@ def account(account_id: str, **columns: object) -> dict[str, object]:
 
 def broken(account_id: str, **columns: object) -> dict[str, object]:
     """An inactive account that is to be asked about."""
-    return account(account_id, **{"stripe_status": "inactive", "finding": "inactive", "next_step": "request", **columns})
+    return account(
+        account_id, **{"stripe_status": "inactive", "finding": "inactive", "next_step": "request", **columns}
+    )
 
 
 def findings(*rows: Mapping[str, object]) -> pd.DataFrame:
@@ -132,7 +134,14 @@ def night() -> dict[str, pa.Table]:
     frame = findings(
         broken("fca_1", exposure_minor=1250, currency="EUR", reference="loan 1", authorization_id="fcauth_1"),
         account("fca_2", authorization_id="fcauth_1"),
-        account("fca_3", authorization_id="fcauth_3", ledger_status=None, in_ledger=False, finding="not_in_ledger", next_step="review"),
+        account(
+            "fca_3",
+            authorization_id="fcauth_3",
+            ledger_status=None,
+            in_ledger=False,
+            finding="not_in_ledger",
+            next_step="review",
+        ),
         account(
             "fca_4",
             authorization_id=None,

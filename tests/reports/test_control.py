@@ -13,7 +13,9 @@ from tests.reports.factories import NIGHT_INPUTS, account, broken, findings, nig
 
 
 def untied(night_tables: dict[str, pa.Table], inputs: ControlInputs = NIGHT_INPUTS) -> set[str]:
-    return {total.name.removeprefix("main: ") for total in control_totals(night_tables, {"main": inputs}) if not total.ties}
+    return {
+        total.name.removeprefix("main: ") for total in control_totals(night_tables, {"main": inputs}) if not total.ties
+    }
 
 
 def test_a_sound_night_ties_in_every_total() -> None:
@@ -70,7 +72,9 @@ def test_a_value_outside_its_closed_list_shows(name: str, column: str, expected:
         changed = night()
         table = changed[name]
         cells = [odd, *table[column].to_pylist()[1:]]
-        changed[name] = table.set_column(table.schema.get_field_index(column), table.schema.field(column), pa.array(cells, pa.string()))
+        changed[name] = table.set_column(
+            table.schema.get_field_index(column), table.schema.field(column), pa.array(cells, pa.string())
+        )
         assert expected in untied(changed)
 
 
@@ -89,7 +93,9 @@ def test_numbers_that_a_command_does_not_have_leave_their_totals_out() -> None:
 def test_one_merchants_surplus_does_not_hide_anothers_lack() -> None:
     first, second = night(), night()
     for name, table in second.items():
-        second[name] = table.set_column(0, table.schema.field(0), pa.repeat(pa.scalar("other", pa.string()), table.num_rows))
+        second[name] = table.set_column(
+            0, table.schema.field(0), pa.repeat(pa.scalar("other", pa.string()), table.num_rows)
+        )
     both = {name: combine(name, [first[name], second[name]]) for name in first}
     inputs = {"main": NIGHT_INPUTS, "other": NIGHT_INPUTS}
     assert all(total.ties for total in control_totals(both, inputs))
@@ -122,7 +128,9 @@ def test_a_request_that_never_left_is_no_key_sent() -> None:
     requests = (stored("req_1"), stored("req_2", state="not_sent", calls=0, requested_at=None, session_id=None))
     totals = {
         total.name: total
-        for total in control_totals(tables(requests=requests), {"main": ControlInputs(keys_posted=1, sessions_recorded=1)})
+        for total in control_totals(
+            tables(requests=requests), {"main": ControlInputs(keys_posted=1, sessions_recorded=1)}
+        )
     }
     assert totals["main: relink_requests rows that were sent = idempotency keys sent"].left == 1
     assert totals["main: relink_requests rows created = sessions in the records"].ties

@@ -118,7 +118,9 @@ class TestAccess:
 
     def test_files_and_directories_go_to_the_group(self, tmp_path: Path) -> None:
         groups = [group for group in os.getgroups() or [os.getgid()] if group != os.getgid()]
-        group_id = groups[0] if groups else os.getgid() if os.getuid() else next(g.gr_gid for g in grp.getgrall() if g.gr_gid)
+        group_id = (
+            groups[0] if groups else os.getgid() if os.getuid() else next(g.gr_gid for g in grp.getgrall() if g.gr_gid)
+        )
         path = publish(ReportDirectory(tmp_path, file_mode=0o640, group=grp.getgrgid(group_id).gr_name), facts())
         assert {one.stat().st_gid for one in (path.parent, path, *path.iterdir())} == {group_id}
 
@@ -205,7 +207,9 @@ class TestStopped:
 
 
 class TestConfinement:
-    @pytest.mark.parametrize("run_id", ["../../x", "/etc/x", "a/b", "", ".", "..", ".hidden", "a\0b", "a\nb", "x" * 200])
+    @pytest.mark.parametrize(
+        "run_id", ["../../x", "/etc/x", "a/b", "", ".", "..", ".hidden", "a\0b", "a\nb", "x" * 200]
+    )
     def test_a_run_id_that_is_no_plain_name_is_refused(self, tmp_path: Path, run_id: str) -> None:
         root = tmp_path / "reports"
         with pytest.raises(ReportError, match="run id"):
@@ -296,7 +300,11 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monke
     path = publish(ReportDirectory(tmp_path), facts())
     renamed = events.index(("rename", path.name))
     before, after = events[:renamed], events[renamed + 1 :]
-    written = [name for kind, name in before if kind == "fsync" and not name.startswith((".", "run_date")) and name != tmp_path.name]
+    written = [
+        name
+        for kind, name in before
+        if kind == "fsync" and not name.startswith((".", "run_date")) and name != tmp_path.name
+    ]
     assert set(written) == {file.name for file in path.iterdir()}
     assert written[-1] == "manifest.json"
     assert before[-1][0] == "fsync"
@@ -335,7 +343,9 @@ class TestLeftovers:
         assert clean_leftovers(tmp_path) == [living]
 
     @pytest.mark.parametrize("swap", [exchange, cannot_swap])
-    def test_cleaning_beside_a_publication_does_not_disturb_it(self, tmp_path: Path, swap: Callable[[Path, Path], bool]) -> None:
+    def test_cleaning_beside_a_publication_does_not_disturb_it(
+        self, tmp_path: Path, swap: Callable[[Path, Path], bool]
+    ) -> None:
         """A dry run publishes without the lock, so another run may clean up at any of its steps."""
         steps: list[str] = []
 

@@ -49,13 +49,20 @@ def test_the_schema_does_not_depend_on_the_data(tmp_path: Path, name: str) -> No
         assert read.schema.equals(TABLES[name].schema), kind
         assert read.to_pylist() == table.to_pylist(), kind
         metadata = pq.read_schema(path).metadata
-        assert (metadata[b"schema_version"], metadata[b"table"], metadata[b"run_id"]) == (b"1", name.encode(), b"20261122T033000Z-ab12")
+        assert (metadata[b"schema_version"], metadata[b"table"], metadata[b"run_id"]) == (
+            b"1",
+            name.encode(),
+            b"20261122T033000Z-ab12",
+        )
 
 
 def test_the_directories_above_add_no_columns(tmp_path: Path) -> None:
     below = tmp_path / "run_date=2026-11-22" / "run_id=20261122T033000Z-ab12"
     below.mkdir(parents=True)
-    assert tuple(read_parquet(put(below, "accounts", of_rows("accounts", "full"))).column_names) == TABLES["accounts"].names
+    assert (
+        tuple(read_parquet(put(below, "accounts", of_rows("accounts", "full"))).column_names)
+        == TABLES["accounts"].names
+    )
 
 
 def test_pandas_reads_it(tmp_path: Path) -> None:

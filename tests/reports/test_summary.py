@@ -60,7 +60,9 @@ def test_money_is_apart_by_currency() -> None:
 
 
 def test_a_stopped_run_says_why_and_counts_nothing() -> None:
-    summary = build_summary(facts(complete=False, why="the ledger at postgresql://ann:pw@db/ledger is away", sent=3), None)
+    summary = build_summary(
+        facts(complete=False, why="the ledger at postgresql://ann:pw@db/ledger is away", sent=3), None
+    )
     assert (summary["complete"], summary["sent"], summary["control"]) == (False, 3, [])
     assert (summary["counts"], summary["funnel"], summary["money_at_stake_minor"]) == (None, None, None)
     assert "ledger" in str(summary["why"])
@@ -75,7 +77,10 @@ def test_keys_are_the_same_whether_or_not_a_run_stopped() -> None:
 
 def test_it_is_plain_json() -> None:
     run = facts(
-        merchants=[MerchantRun("north", "live", "snap_2", held=True), MerchantRun("east", "live", None, complete=False, why="away")],
+        merchants=[
+            MerchantRun("north", "live", "snap_2", held=True),
+            MerchantRun("east", "live", None, complete=False, why="away"),
+        ],
         api_calls=ApiCalls({"pull": 20, "collect": 3}, writes=4, retries=2, rate_limited=1),
         durations_seconds={"relink": 2.00049, "pull": 1.0},
     )

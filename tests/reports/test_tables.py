@@ -38,7 +38,11 @@ def test_accounts_turn_joined_texts_into_lists() -> None:
         account("fca_2", also="", permissions="", missing_permissions=None),
     )
     first, second = rows(accounts_table("main", frame))
-    assert (first["also"], first["permissions"], first["missing_permissions"]) == (["expiring", "permissions"], None, ["balances"])
+    assert (first["also"], first["permissions"], first["missing_permissions"]) == (
+        ["expiring", "permissions"],
+        None,
+        ["balances"],
+    )
     assert (second["also"], second["permissions"], second["missing_permissions"]) == ([], [], None)
 
 
@@ -86,7 +90,10 @@ class TestAuthorizations:
             account("fca_4", authorization_id=None, finding="unreadable", next_step="review"),
             account("fca_5", authorization_id="fcauth_gone", finding="disconnected", next_step="not_relinkable"),
         )
-        assert [row["authorization_id"] for row in rows(authorizations_table("main", frame, ()))] == ["fcauth_broken", "fcauth_review"]
+        assert [row["authorization_id"] for row in rows(authorizations_table("main", frame, ()))] == [
+            "fcauth_broken",
+            "fcauth_review",
+        ]
 
     def test_the_finding_is_the_first_among_the_affected_else_among_those_to_review(self) -> None:
         frame = findings(
@@ -127,7 +134,11 @@ class TestAuthorizations:
         )
         first, second, third = rows(authorizations_table("main", frame, ()))
         assert (first["exposure_minor"], first["currency"], first["exposure_by_currency"]) == (70, "EUR", ["EUR:70"])
-        assert (second["exposure_minor"], second["currency"], second["exposure_by_currency"]) == (None, None, ["EUR:8", "USD:7"])
+        assert (second["exposure_minor"], second["currency"], second["exposure_by_currency"]) == (
+            None,
+            None,
+            ["EUR:8", "USD:7"],
+        )
         assert (third["exposure_minor"], third["currency"], third["exposure_by_currency"]) == (None, None, [])
 
     def test_references_are_those_of_the_accounts_in_question_once_and_sorted(self) -> None:
@@ -140,7 +151,9 @@ class TestAuthorizations:
         assert rows(authorizations_table("main", frame, ()))[0]["references"] == ["a", "b"]
 
     def test_a_holder_is_named_only_where_the_accounts_agree(self) -> None:
-        frame = findings(broken("fca_1"), broken("fca_2", account_holder_id="cus_2"), broken("fca_3", authorization_id="fcauth_2"))
+        frame = findings(
+            broken("fca_1"), broken("fca_2", account_holder_id="cus_2"), broken("fca_3", authorization_id="fcauth_2")
+        )
         assert [row["account_holder_id"] for row in rows(authorizations_table("main", frame, ()))] == [None, "cus_1"]
 
     def test_attempts_are_contacts_of_open_breakages_and_the_last_request_is_any(self) -> None:
@@ -150,16 +163,22 @@ class TestAuthorizations:
         requests = (
             stored("req_1", of={"breakage": now}),
             stored("req_2", of={"breakage": now}, state="rejected"),
-            stored("req_3", of={"breakage": now}, state="unknown", requested_at=None, attempting_at=NIGHT + timedelta(days=1)),
+            stored(
+                "req_3",
+                of={"breakage": now},
+                state="unknown",
+                requested_at=None,
+                attempting_at=NIGHT + timedelta(days=1),
+            ),
             stored("req_4", of={"breakage": now}, state="planned", requested_at=None),
             stored("req_5", of={"breakage": now}, state="not_sent", requested_at=None),
             stored("req_6", of={"breakage": old}, requested_at=later),
         )
         frame = findings(broken("fca_1"))
         (row,) = rows(authorizations_table("main", frame, requests, open_breakages={now}))
-        assert (row["attempts"], row["last_request_at"]) == (3, later)
+        assert (row["attempts"], row["last_request_at"]) == (2, later), "an unknown offer was handed to nobody"
         (row,) = rows(authorizations_table("main", frame, requests))
-        assert row["attempts"] == 4
+        assert row["attempts"] == 3
 
 
 class TestRequests:
@@ -178,12 +197,16 @@ class TestRequests:
         assert rows(relink_requests_table([stored(state=str(state))]))[0]["result"] == result
 
     def test_a_dry_run_says_what_it_would_send(self) -> None:
-        (row,) = rows(relink_requests_table([stored(state="planned", requested_at=None, calls=0)], result=Result.WOULD_REQUEST))
+        (row,) = rows(
+            relink_requests_table([stored(state="planned", requested_at=None, calls=0)], result=Result.WOULD_REQUEST)
+        )
         assert (row["result"], row["requested_at"]) == ("would_request", None)
 
     def test_lists_keep_their_parts(self) -> None:
         covered = (CoveredAccount("fca_1", "inactive"), CoveredAccount("fca_2", "inactive"))
-        request = stored(of={"covered": covered, "permissions": ("balances", "ownership"), "references": ("b", "a", "b")})
+        request = stored(
+            of={"covered": covered, "permissions": ("balances", "ownership"), "references": ("b", "a", "b")}
+        )
         (row,) = rows(relink_requests_table([request]))
         assert row["covered_accounts"] == ["fca_1", "fca_2"]
         assert row["permissions"] == ["balances", "ownership"]
@@ -192,7 +215,13 @@ class TestRequests:
 
 class TestOutcomes:
     def test_a_request_without_an_outcome_stands_for_its_state(self) -> None:
-        states = {"created": "pending", "unknown": "unknown", "attempting": "unknown", "rejected": "rejected", "planned": "not_sent"}
+        states = {
+            "created": "pending",
+            "unknown": "unknown",
+            "attempting": "unknown",
+            "rejected": "rejected",
+            "planned": "not_sent",
+        }
         table = relink_outcomes_table([stored(f"req_{state}", state=state) for state in states])
         assert {row["request_id"].removeprefix("req_"): row["outcome"] for row in rows(table)} == states  # type: ignore[attr-defined]
 
@@ -223,7 +252,11 @@ class TestOutcomes:
                 stored("req_3", of={"exposure_by_currency": {}}),
             ]
         )
-        assert [(row["exposure_minor"], row["currency"]) for row in rows(table)] == [(5, "EUR"), (None, None), (None, None)]
+        assert [(row["exposure_minor"], row["currency"]) for row in rows(table)] == [
+            (5, "EUR"),
+            (None, None),
+            (None, None),
+        ]
 
 
 def test_successors_carry_both_ids() -> None:

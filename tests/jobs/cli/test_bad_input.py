@@ -282,6 +282,6 @@ def test_hostile_names_from_a_bank_stay_text(
         "latest",
         "last_attempt",
         "_snapshots",
-        "_held_plans",
+        "_plans",
         ended.json["report_directory"].split("/")[-2],
     }
