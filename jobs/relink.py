@@ -6,7 +6,7 @@ import logging
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
-from jobs.send import Sender
+from jobs.send import FAILURES_IN_A_ROW, Sender
 from jobs.wiring import Wiring
 from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
 from reconcile.normalize import accounts_frame
@@ -44,10 +44,23 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
         if stored.state == State.PLANNED
     ]
     sender = Sender(wiring, night.merchant)
+    unreadable = 0
     try:
         with wiring.progress.step("relink requests", len(waiting)) as step:
             for stored in sorted(waiting, key=lambda one: one.request.request_id):
-                if not _overtaken(wiring, night, stored):
+                try:
+                    overtaken = _overtaken(wiring, night, stored)
+                    unreadable = 0
+                except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
+                    unreadable += 1
+                    if unreadable >= FAILURES_IN_A_ROW:
+                        raise
+                    why = f"its accounts could not be read again: {failed}"
+                    records.record_not_sent(
+                        wiring.database, stored.request.request_id, wiring.clock(), error_message=why
+                    )
+                    overtaken = True
+                if not overtaken:
                     sender.send(stored)
                 step.advance()
     finally:
@@ -55,16 +68,15 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
 
 
 def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> bool:
-    """Whether the accounts changed since an old snapshot so that the request is no longer due; then it is not sent."""
+    """Whether the accounts changed since an old snapshot so that the request is no longer due; then it is not sent.
+
+    Raises:
+        ReadFailed, ReadRejected, MalformedAnswer: an account could not be read again.
+    """
     if night.taken_at is not None and wiring.clock() - night.taken_at <= REREAD_AFTER:
         return False
     request = stored.request
-    try:
-        found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]
-    except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
-        why = f"its accounts could not be read again: {failed}"
-        records.record_not_sent(wiring.database, request.request_id, wiring.clock(), error_message=why)
-        return True
+    found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]
     states = account_states(accounts_frame([record for record in found if record is not None]))
     rows = [states.get(account.account_id) for account in request.covered]
     same = all(

@@ -203,8 +203,8 @@ def test_a_reread_that_fails_sends_nothing(quiet: Nights) -> None:
     quiet.world.advance(hours=1)
     quiet.world.faults.script("error_503", path="*/accounts/*", times=100)
     result = ask(quiet, authorizations={"fcauth_1", "fcauth_2"})
-    assert (result.exit_code, quiet.posts()) == (3, 0)
-    assert set(quiet.states().values()) == {"planned"}
+    assert (result.exit_code, quiet.posts()) == (4, 0)
+    assert set(quiet.states().values()) == {"not_sent"}
     assert_ties(result)
 
 

@@ -158,8 +158,8 @@ def test_a_check_says_what_the_configured_ledger_holds(
 ) -> None:
     sections = configured(
         nights,
-        ("fca_1", "cus_1", "open", 0, 2**62, "usd"),
-        ("fca_2", "cus_1", "open", 1, 2**62, "usd"),
+        ("fca_1", "cus_1", "open", 0, 10**15, "usd"),
+        ("fca_2", "cus_1", "open", 1, 10**15, "usd"),
         ("fca_3", "cus_2", "closed", 0, 500, "eur"),
         ("fca_4", "cus_3", "open", 0, None, None),
         ("fca_5", "cus_3", "open", 0, 700, "eur"),
@@ -171,10 +171,10 @@ def test_a_check_says_what_the_configured_ledger_holds(
     assert (told["rows"], told["clean"], told["faults"]) == (5, True, [])
     assert told["by_status"] == {"closed": 1, "open": 4}
     assert told["by_purpose"] == {"data": 5}
-    assert told["exposure_by_currency"] == {"EUR": 700, "USD": 2**63}
+    assert told["exposure_by_currency"] == {"EUR": 700, "USD": 2 * 10**15}
     assert (told["holders"], told["holders_silenced"]) == (3, 1)
     shown = at("ledger", "check").out
-    assert f"{2**63} USD" in shown
+    assert f"{2 * 10**15} USD" in shown
     assert "3, of whom 1 must not be contacted" in shown
 
 
