@@ -140,3 +140,44 @@ def test_one_for_accounts_that_work_is_followed_too(nights: Nights) -> None:
     assert_ties(result)
     nights.world.answer(session_id, "whole")
     assert outcomes(nights.next_night())["fcauth_5"] == "relinked"
+
+
+def test_a_session_is_not_taken_for_a_second_one_while_an_answer_is_still_waited_for(nights: Nights) -> None:
+    """The answer to our own POST was lost; the session that a person finds may be the very one, so it is not counted twice."""
+    nights.world.faults.script("reset_after", method="POST", times=1000)
+    nights.run()
+    made = {one.authorization_id: one.session_id for one in nights.world.effects}
+    nights.world.advance(seconds=600)
+    refused = adopt(nights, made["fcauth_1"])
+    assert refused.exit_code in (2, 3)
+    nights.world.faults.clear()
+    nights.world.advance(seconds=600)
+    settled = adopt(nights, made["fcauth_1"])
+    assert told(settled) == {made["fcauth_1"]: ("already followed", "")}
+    assert nights.run().exit_code == 0
+    assert {one.session_id for one in nights.stored()} == set(made.values())
+
+
+def test_a_session_of_a_healthy_login_takes_no_part_in_its_next_outage(nights: Nights) -> None:
+    nights.run()
+    nights.world.advance(seconds=600)
+    assert adopt(nights, foreign_session(nights, "fcauth_5")).exit_code == 0
+    nights.world.advance(days=9)
+    nights.run()
+    nights.world.break_authorization("fcauth_5")
+    broken = nights.next_night()
+    assert steps(broken)["fca_5_1"] == "request"
+    assert broken.exit_code == 0
+    newest = nights.by_authorization()["fcauth_5"]
+    assert (newest.request.breakage.number, newest.request.attempt) == (2, 1)
+
+
+def test_an_unknown_request_is_settled_by_the_session_that_a_person_found(nights: Nights) -> None:
+    nights.world.faults.script("error_500_after", method="POST", times=3)
+    nights.run()
+    assert nights.states()["fcauth_1"] == "unknown"
+    (session_id,) = [one.session_id for one in nights.world.effects if one.authorization_id == "fcauth_1"]
+    nights.world.advance(seconds=600)
+    assert adopt(nights, session_id).exit_code == 0
+    stored = [one for one in nights.stored() if one.authorization_id == "fcauth_1"]
+    assert [(one.state, one.session_id, one.request.attempt) for one in stored] == [("created", session_id, 1)]

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.adapters import records
 from jobs.adapters.database import open_database
+from jobs.selection import Selection
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
 from jobs.wiring import wire
@@ -332,3 +333,27 @@ def test_the_summary_is_valid_json_of_the_contract(nights: Nights) -> None:
     assert {"run_id", "run_date", "command", "complete", "dry_run", "sent", "control", "api_calls"} <= set(summary)
     assert summary["api_calls"]["writes"] == 3
     assert summary["api_calls"]["reads"] == {"pull": 1}
+
+
+def test_a_name_or_session_of_one_merchant_is_no_fault_of_the_other(two: Two) -> None:
+    """What a person names belongs to one merchant; only what none of them has is refused."""
+    two.nights.run()
+    two.advance(days=9)
+    two.nights.run()
+    two.advance(days=0.1)
+    found = Selection(customers=frozenset({"cus_11"}))
+    assert two.nights.run(Work("request", from_stored=True, selection=found)).exit_code == 0
+    typo = Selection(customers=frozenset({"cus_none"}))
+    assert two.nights.run(Work("request", from_stored=True, selection=typo)).exit_code == 2
+    (session_id, *_) = [one.session_id for one in two.second.effects]
+    adopted = two.nights.run(Work("adopt", from_stored=True, sends=False, adopts=(session_id,)))
+    assert adopted.exit_code == 0
+    refused = two.nights.run(Work("adopt", from_stored=True, sends=False, adopts=("fcsess_none",)))
+    assert refused.exit_code == 2
+
+
+def test_a_merchant_without_a_ledger_row_is_stopped(two: Two) -> None:
+    two.nights.load_ledger(ledger_of(two.nights.world, "main"))
+    result = two.nights.run()
+    assert (result.exit_code, two.second.contacts_by_authorization()) == (3, {})
+    assert "no row for merchant other" in str(result.why)
