@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -178,6 +178,22 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         for key, reason in night.breakages.closed:
             records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
+        for request_id, resolved_by in _unknowns_that_ended(night):
+            records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))
         for request_id in night.resolved_unknowns:
             resolved_by = night.work.unknowns_resolved_by or stamp.command
             records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))
+
+
+def _unknowns_that_ended(night: MerchantNight) -> Iterator[tuple[str, str]]:
+    """Unknown requests that nobody need look into any more: their outage is over, or another attempt takes their place."""
+    assert night.breakages is not None
+    over = {key for key, _ in night.breakages.closed}
+    renewed = {request.breakage for request in night.plan.requests} if night.work.sends else set()
+    for stored in night.contacts:
+        if stored.state != State.UNKNOWN or stored.resolved_at is not None:
+            continue
+        if stored.request.breakage in over:
+            yield stored.request.request_id, f"the outage ended, run {night.stamp.run_id}"
+        elif stored.request.breakage in renewed:
+            yield stored.request.request_id, f"renewed by run {night.stamp.run_id}"

@@ -55,6 +55,9 @@ class RunResult:
         return self.already_finished or self.stamp.run_id
 
 
+NEARLY_SPENT = 0.9
+"""The share of the read allocation from which a run warns."""
+
 STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
     ("settle", settle),
     ("pull", obtain_snapshot),
@@ -289,6 +292,15 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
     reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
     writes = [records.ApiCalls("sessions", "write", counts.writes, counts.retries, counts.rate_limited)]
     records.add_api_calls(wiring.database, stamp.run_id, scope, stamp.business_date, reads + writes)
+    _warn_of_allocation(wiring, scope)
+
+
+def _warn_of_allocation(wiring: Wiring, scope: Scope) -> None:
+    """Say so before Stripe does when the reads of 30 days come near what it allots."""
+    allotted = wiring.settings.stripe.monthly_read_allocation
+    spent = 0 if allotted is None else records.reads_last_30_days(wiring.database, scope, wiring.clock())
+    if allotted is not None and spent >= NEARLY_SPENT * allotted:
+        logger.warning("merchant %s: %d of %d reads of 30 days are spent", scope.merchant, spent, allotted)
 
 
 def _close(

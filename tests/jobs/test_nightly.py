@@ -357,3 +357,14 @@ def test_a_merchant_without_a_ledger_row_is_stopped(two: Two) -> None:
     result = two.nights.run()
     assert (result.exit_code, two.second.contacts_by_authorization()) == (3, {})
     assert "no row for merchant other" in str(result.why)
+
+
+def test_a_run_warns_before_the_reads_of_the_month_are_spent(nights: Nights, caplog: pytest.LogCaptureFixture) -> None:
+    """Near the allocation there is a warning, far below it none."""
+    nights.run(stripe={"monthly_read_allocation": 30})
+    nights.world.advance(days=1)
+    nights.run(stripe={"monthly_read_allocation": 30})
+    assert "reads of 30 days" not in caplog.text
+    nights.world.advance(days=1)
+    nights.run(stripe={"monthly_read_allocation": 3})
+    assert "reads of 30 days" in caplog.text

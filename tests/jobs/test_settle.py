@@ -212,3 +212,23 @@ def test_commands_that_only_look_settle_too(nights: Nights, command: str) -> Non
     assert result.exit_code == 0
     assert nights.by_authorization()["fcauth_1"].state == "created"
     assert len(nights.world.effects) == 1
+
+
+def test_an_unknown_whose_outage_ended_waits_for_nobody(nights: Nights) -> None:
+    nights.world.faults.script("error_500_before", method="POST", times=3)
+    nights.run()
+    assert nights.states()["fcauth_1"] == "unknown"
+    nights.world.heal_authorization("fcauth_1")
+    nights.next_night()
+    stored = nights.by_authorization()["fcauth_1"]
+    assert (stored.state, stored.resolved_at is not None) == ("unknown", True)
+    assert "the outage ended" in str(stored.resolved_by)
+
+
+def test_a_renewed_offer_takes_the_place_of_the_unknown_one(nights: Nights) -> None:
+    nights.world.faults.script("error_500_before", method="POST", times=3)
+    nights.run()
+    nights.next_night()
+    first, second = [one for one in nights.stored() if one.authorization_id == "fcauth_1"]
+    assert (first.state, first.request.attempt, second.state, second.request.attempt) == ("unknown", 1, "created", 2)
+    assert "renewed by run" in str(first.resolved_by)
