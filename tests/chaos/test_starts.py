@@ -57,27 +57,27 @@ def test_a_holder_stopped_after_an_intent_can_at_most_repeat_that_very_request(
     assert stopped["contacts"] == {"fcauth_1": 1, "fcauth_2": 1, "fcauth_3": 1}
 
 
-def _of_postgresql(shown: dict[str, Any], name: str) -> dict[str, Any]:
-    if name not in shown:
-        pytest.skip("only PostgreSQL has connections to end")
-    found: dict[str, Any] = shown[name]
-    return found
+ON_POSTGRESQL = pytest.mark.parametrize("shown", ["postgresql"], indirect=True)
+"""Only a server has connections to end."""
 
 
+@ON_POSTGRESQL
 def test_a_run_whose_connections_end_proves_its_lock_anew_and_goes_on(shown: dict[str, Any]) -> None:
     """The lock is a row and not a connection, so nobody else can have taken it over meanwhile."""
-    lost = _of_postgresql(shown, "reconnecting")["before mark_attempting"]
+    lost = shown["reconnecting"]["before mark_attempting"]
     assert lost["holder"]["exit_code"] == 0
     assert lost["contacts"] == {"fcauth_1": 1, "fcauth_2": 1, "fcauth_3": 1}
 
 
+@ON_POSTGRESQL
 def test_a_commit_that_is_in_doubt_stops_the_run_before_its_post(shown: dict[str, Any]) -> None:
-    lost = _of_postgresql(shown, "reconnecting")["before commit of mark_attempting"]
+    lost = shown["reconnecting"]["before commit of mark_attempting"]
     assert (lost["holder"]["exit_code"], lost["posts_afterwards"]) == (3, 0)
 
 
+@ON_POSTGRESQL
 def test_a_run_that_loses_the_database_sends_nothing_more(shown: dict[str, Any]) -> None:
-    cut = _of_postgresql(shown, "cut_off")
+    cut = shown["cut_off"]
     assert (
         cut["before mark_attempting"]["holder"]["exit_code"],
         cut["before mark_attempting"]["posts_afterwards"],
