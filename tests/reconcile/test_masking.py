@@ -14,8 +14,8 @@ from reconcile.masking import looks_sensitive, mask
 SECRETS = [
     "fcsess_client_secret_AbC123xyz",
     "seti_1ABC_secret_2DEF3GHI",
-    "sk_test_4eC39HqLyjWDarjtT1zdp7dc",
-    "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    "sk_test_CanaryOwnKey000tT1zdp7dc",
+    "sk_live_CanaryOwnKey000tT1zdp7dc",
     "rk_live_51Habcdef",
     "rk_test_51Habcdef",
     "whsec_a1B2c3D4e5",
@@ -100,7 +100,7 @@ def test_masking_twice_changes_nothing_more(text: str) -> None:
 @given(st.text(alphabet=st.characters(codec="ascii"), max_size=40), st.text(max_size=40))
 def test_a_key_is_masked_in_any_surroundings(before: str, after: str) -> None:
     """Whatever stands around it, unless it makes the key part of a longer word."""
-    assert "sk_live_4eC39HqLyjWDarj" not in mask(f"{before} sk_live_4eC39HqLyjWDarj {after}")
+    assert "sk_live_CanaryOwnKey000" not in mask(f"{before} sk_live_CanaryOwnKey000 {after}")
 
 
 @pytest.mark.parametrize("unit", ["a", "@", "a@", "a_secret_", "sk_", "http://", "%40.", "a.b@", "Bearer ", "A1+/"])
