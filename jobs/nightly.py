@@ -196,7 +196,7 @@ def _report(
     wiring: Wiring, work: Work, stamp: RunStamp, nights: list[MerchantNight], clock: _StageClock, worst: int
 ) -> RunResult:
     why = "; ".join(night.why for night in nights if night.why is not None) or None
-    if not wanted_by_somebody(nights):
+    if not _every_name_is_known(nights):
         worst = min(worst, 2, key=SEVERITY.index)
     if work.released_brake is not None and not any(night.drop_released or night.released for night in nights):
         worst = min(worst, DecisionNeeded.exit_code, key=SEVERITY.index)
@@ -234,7 +234,7 @@ def _report(
     )
 
 
-def wanted_by_somebody(nights: Sequence[MerchantNight]) -> bool:
+def _every_name_is_known(nights: Sequence[MerchantNight]) -> bool:
     """Whether every session and every id that a person named belongs to one of the merchants."""
     refused = [{one.session_id for one in night.adoptions if one.result == "refused"} for night in nights]
     unknown = [set(night.unknown_names) for night in nights]

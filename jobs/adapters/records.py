@@ -50,7 +50,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     count_requests_between(database, scope, first, last) -> int; requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment)
-    find_by_session(database, scope, session_id) -> StoredRequest | None; last_contact_dates(database, scope) -> {Holder: date}
+    find_by_session(database, scope, session_id) -> StoredRequest | None
 
 Outcomes (`records_outcomes`)
     append_outcomes(database, run_id, business_date, outcomes, observed_at)
@@ -99,7 +99,6 @@ from jobs.adapters.records_contacts import (
     attempting_requests,
     count_requests_between,
     find_by_session,
-    last_contact_dates,
     open_requests,
     planned_requests,
     provisional_requests,
@@ -203,7 +202,6 @@ __all__ = [
     "hold_plan",
     "known_affected",
     "last_complete_run",
-    "last_contact_dates",
     "last_run_id",
     "last_snapshot",
     "latest_history",

@@ -29,7 +29,6 @@ from reconcile.model import (
 )
 
 _IDS_PER_QUERY = 500
-_MAY_HAVE_REACHED = (State.ATTEMPTING, State.CREATED, State.UNKNOWN)
 _OUTCOME_COLUMNS = (
     "outcome",
     "previous_outcome",
@@ -157,15 +156,6 @@ def all_requests_for_planning(database: Database, scope: Scope, since: date) -> 
     return _stored(
         database, scope, or_(of_open_breakage, unsettled, _is_open(), requests.c.business_date >= since, offered)
     )
-
-
-def last_contact_dates(database: Database, scope: Scope) -> dict[Holder, date]:
-    """The business date of each customer's newest request that may have reached them."""
-    holder = (requests.c.holder_type, requests.c.account_holder_id)
-    reached = requests.c.state.in_([str(state) for state in _MAY_HAVE_REACHED])
-    statement = select(*holder, func.max(requests.c.business_date)).where(_in(scope), reached).group_by(*holder)
-    with database.read() as connection:
-        return {Holder(kind, identifier): newest for kind, identifier, newest in connection.execute(statement)}
 
 
 def requests_as_of(database: Database, scope: Scope, moment: datetime) -> list[StoredRequest]:

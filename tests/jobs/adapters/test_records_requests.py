@@ -16,7 +16,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.adapters.lease import LeaseToken
 from reconcile.errors import DatabaseError, LeaseLost
-from reconcile.model import CoveredAccount, Holder
+from reconcile.model import CoveredAccount
 from tests.jobs.adapters.stored_values import (
     AT,
     DATE,
@@ -415,16 +415,6 @@ def test_planning_sees_every_request_that_a_guard_rests_on(database: Database, t
     }
     assert found == {"open_breakage", "offered_late", "open_session", "in_flight", "recent"}
     assert records.all_requests_for_planning(database, OTHER_SCOPE, long_ago.date()) == []
-
-
-def test_the_last_contact_of_each_customer(database: Database, token: LeaseToken) -> None:
-    ann, bob = Holder("customer", "cus_ann"), Holder("account", "cus_ann")
-    create(database, token, relink_request("req_1", holder=ann), "fcsess_1", day=DATE)
-    create(database, token, relink_request("req_2", holder=ann), "fcsess_2", day=(AT - 9 * DAY).date())
-    plan(database, relink_request("req_3", holder=bob))
-    assert records.last_contact_dates(database, SCOPE) == {ann: DATE}
-    records.mark_attempting(database, "req_3", AT, token)
-    assert records.last_contact_dates(database, SCOPE) == {ann: DATE, bob: DATE}
 
 
 def test_requests_are_found_by_many_ids(database: Database) -> None:
