@@ -5,7 +5,7 @@
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
-#   make columns write the report columns into the README
+#   make columns write the report columns and the glossary into the README
 #   make lock     choose newer versions of what the project uses (needs uv)
 #
 # PYTHON=/path/to/python chooses the interpreter that .venv is made with.
@@ -59,7 +59,7 @@ fix: $(INSTALLED)
 	$(BIN)/ruff format .
 
 columns: $(INSTALLED)
-	@$(BIN)/python -m reports.columns > .columns.md && $(BIN)/python -c 'import pathlib; \
+	@$(BIN)/python -m reports.glossary > .columns.md && $(BIN)/python -c 'import pathlib; \
 		readme, columns = pathlib.Path("README.md"), pathlib.Path(".columns.md"); \
 		text = readme.read_text(); start = text.index("<!-- columns:"); start = text.index("\n", start) + 1; \
 		end = text.index("<!-- end of columns -->"); \

@@ -1,4 +1,4 @@
-"""Every value that a closed column may hold, and what it tells the reader."""
+"""Every value that a column may hold, where there is a list of them, and what it tells the reader; each is explained here and nowhere else."""
 
 from __future__ import annotations
 
@@ -86,6 +86,47 @@ LEDGER_STATUSES: Mapping[str, str] = {
     "closed": "The account is no longer in use, so nobody is contacted about it.",
 }
 
+CAUSES: Mapping[str, str] = {
+    "access_denied": "The customer or the bank took access away.",
+    "access_expired": "The consent ran out, by time or because it was not used.",
+    "account_closed": "The account was closed at the bank.",
+    "account_unavailable": "The bank does not offer the account at present.",
+    "institution_requirement": "The bank demands that its customer sign in or consent again.",
+    "unspecified": "Stripe gives no cause.",
+}
+
+ACTIONS: Mapping[str, str] = {
+    "none": "Nothing that the customer can do through Stripe would mend it.",
+    "relink_required": "A relink by the customer would mend it, or keep it from breaking.",
+}
+
+STRIPE_STATUSES: Mapping[str, str] = {
+    "active": "The account yields data.",
+    "inactive": "The account yields no fresh data until it is mended.",
+    "disconnected": "Access was ended; the account has to be connected anew.",
+}
+
+FAILURE_REASONS: Mapping[str, str] = {
+    "no_account": "The customer signed in but did not link the account that was asked for.",
+    "no_authorization": "The customer did not get through signing in at the bank.",
+    "other": "It failed in some other way, which Stripe does not name.",
+}
+
+SESSION_STATUSES: Mapping[str, str] = {
+    "pending": "The session waits for the customer.",
+    "succeeded": "The customer finished the session.",
+    "cancelled": "The customer left the session.",
+    "failed": "The session ended without what was asked for.",
+}
+
+ORIGINS: Mapping[str, str] = {
+    "run": "The nightly run planned it.",
+    "apply": "A person applied a plan file.",
+    "request": "A person asked for a selection by hand.",
+    "retry": "A refused or unsent request of an earlier run was tried again.",
+    "adopt": "Something else created the session, and the job was told to follow it.",
+}
+
 CLOSED_LISTS: Mapping[str, Mapping[str, str]] = {
     "finding": FINDINGS,
     "next_step": NEXT_STEPS,
@@ -98,3 +139,16 @@ CLOSED_LISTS: Mapping[str, Mapping[str, str]] = {
     "ledger_status": LEDGER_STATUSES,
 }
 """Name of each closed list and its values, in the order in which they are listed everywhere."""
+
+OPEN_LISTS: Mapping[str, Mapping[str, str]] = {
+    "cause": CAUSES,
+    "action": ACTIONS,
+    "stripe_status": STRIPE_STATUSES,
+    "failure_reason": FAILURE_REASONS,
+    "session_status": SESSION_STATUSES,
+    "origin": ORIGINS,
+}
+"""Words that this version knows of lists that may grow without it: Stripe's own, kept as they come, and the names of commands."""
+
+ALL_LISTS: Mapping[str, Mapping[str, str]] = {**CLOSED_LISTS, **OPEN_LISTS}
+"""Both, by the name that a column's `values` gives."""

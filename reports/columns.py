@@ -1,21 +1,20 @@
 """Every column of every report table, in order: its name, type, unit and meaning.
 
-The writers take their schemas from here and the README's tables are printed from here (`python -m reports.columns`), so neither
-can drift from the other.
+The writers take their schemas from here, and `reports/glossary.py` prints and looks up from here, so that neither can drift from
+the other.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from reports.closed_lists import CLOSED_LISTS
-
 SCHEMA_VERSION = 1
-"""Raised by one whenever a column is added, removed, renamed or changes its type or meaning."""
+"""Raised by one whenever a column is added. That is the only change: a column is never removed, renamed, moved or given another type or
+meaning, since a new one can be added after the last. So files of all versions are read together by the names of their columns,
+and what an older one lacks is null. Descriptions in the metadata are no columns, and may change at any time."""
 
 TEXT = pa.string()
 TEXTS = pa.list_(pa.string())
@@ -40,8 +39,8 @@ TYPE_NAMES: Mapping[pa.DataType, str] = {
 class Column:
     """One column of a report.
 
-    `values` names the closed list that the cells are taken from; `free_text` marks words that people outside wrote, which are
-    masked once more before they are written.
+    `values` names the list of `reports/closed_lists.py` that the cells are taken from; `free_text` marks words that people outside
+    wrote, which are masked once more before they are written.
     """
 
     name: str
@@ -79,7 +78,7 @@ HOLDER_ID = Column("account_holder_id", TEXT, "", "Stripe's id of the customer w
 INSTITUTION = Column(
     "institution_name", TEXT, "", "Name of the bank or other institution, as Stripe gives it.", free_text=True
 )
-CAUSE = Column("cause", TEXT, "", "Why the connection is or will be lost, in Stripe's own word.")
+CAUSE = Column("cause", TEXT, "", "Why the connection is or will be lost, in Stripe's own word.", values="cause")
 CURRENCY = Column("currency", TEXT, "currency code", "Currency of exposure_minor; empty where that is.")
 REFERENCES = Column(
     "references", TEXTS, "", "The merchant's own names for the accounts, each once, sorted.", free_text=True
@@ -99,6 +98,7 @@ FAILURE_REASON = Column(
     TEXT,
     "",
     "Why the customer's attempt failed, in Stripe's own word; empty if none was given.",
+    values="failure_reason",
     free_text=True,
 )
 
@@ -126,10 +126,14 @@ ACCOUNTS = TableContract(
             values="ledger_status",
         ),
         Column(
-            "stripe_status", TEXT, "", "The account's status in Stripe's own word; empty if Stripe does not list it."
+            "stripe_status",
+            TEXT,
+            "",
+            "The account's status in Stripe's own word; empty if Stripe does not list it.",
+            values="stripe_status",
         ),
         CAUSE,
-        Column("action", TEXT, "", "What would mend the account, in Stripe's own word."),
+        Column("action", TEXT, "", "What would mend the account, in Stripe's own word.", values="action"),
         Column("finding", TEXT, "", "What is true of the account tonight; the first that holds.", values="finding"),
         Column("also", TEXTS, "", "Findings that hold as well but come after the first.", values="finding"),
         Column("next_step", TEXT, "", "What is done about the account tonight, or why nothing is.", values="next_step"),
@@ -253,6 +257,7 @@ RELINK_OUTCOMES = TableContract(
             TEXT,
             "",
             "Why the connection was or would be lost when the customer was asked, in Stripe's own word.",
+            values="cause",
         ),
         Column("outcome", TEXT, "", "What came of the request.", values="outcome"),
         Column(
@@ -263,7 +268,13 @@ RELINK_OUTCOMES = TableContract(
             values="outcome",
         ),
         FAILURE_REASON,
-        Column("session_status", TEXT, "", "The session's status in Stripe's own word, when last looked up."),
+        Column(
+            "session_status",
+            TEXT,
+            "",
+            "The session's status in Stripe's own word, when last looked up.",
+            values="session_status",
+        ),
         Column("new_authorization_id", TEXT, "", "The other authorization under which the customer connected."),
         Column("accounts_expected", WHOLE, "count", "Accounts that the request was to cure."),
         Column(
@@ -279,7 +290,7 @@ RELINK_OUTCOMES = TableContract(
         REASON,
         ATTEMPT,
         DELIVERY,
-        Column("origin", TEXT, "", "The command that made the request."),
+        Column("origin", TEXT, "", "The command that made the request.", values="origin"),
         Column(
             "exposure_minor",
             WHOLE,
@@ -318,6 +329,7 @@ FAILURE_REASONS = TableContract(
             TEXT,
             "",
             "Why the connection was or would be lost when the customer was asked, in Stripe's own word.",
+            values="cause",
         ),
         Column("outcome", TEXT, "", "What came of the requests so far.", values="outcome"),
         FAILURE_REASON,
@@ -348,26 +360,3 @@ def conform(table: pa.Table, contract: TableContract) -> pa.Table:
     if not table.schema.equals(contract.schema, check_metadata=False):
         raise ValueError(f"{contract.name}: columns are\n{table.schema.remove_metadata()}\nexpected\n{contract.schema}")
     return table
-
-
-def markdown() -> str:
-    """The column tables and closed lists as Markdown, for the README."""
-    return "\n".join(_markdown_lines()) + "\n"
-
-
-def _markdown_lines() -> Iterator[str]:
-    for contract in TABLES.values():
-        yield from (f"### `{contract.name}`", "", f"A row is {contract.row}.", "")
-        yield from ("| column | type | unit | meaning |", "|---|---|---|---|")
-        for column in contract.columns:
-            meaning = column.meaning + (f" One of [{column.values}](#{column.values})." if column.values else "")
-            yield f"| `{column.name}` | {TYPE_NAMES[column.type]} | {column.unit} | {meaning} |"
-        yield ""
-    for name, values in CLOSED_LISTS.items():
-        yield from (f"### {name}", "", "| value | meaning |", "|---|---|")
-        yield from (f"| `{value}` | {meaning} |" for value, meaning in values.items())
-        yield ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

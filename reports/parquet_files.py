@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reports.columns import SCHEMA_VERSION, TableContract, conform
+from reports.glossary import described
 
 
 def parquet_chunks(table: pa.Table, contract: TableContract, run_id: str) -> Iterator[bytes]:
-    """The file's bytes; its metadata say the schema version, the table and the run."""
+    """The file's bytes; its metadata say the schema version, the table and the run, and of each column what it means."""
     metadata = {"schema_version": str(SCHEMA_VERSION), "table": contract.name, "run_id": run_id}
     sink = pa.BufferOutputStream()
-    pq.write_table(conform(table, contract).replace_schema_metadata(metadata), sink, compression="zstd")
+    schema = described(contract).with_metadata(metadata)
+    pq.write_table(pa.table(conform(table, contract).columns, schema=schema), sink, compression="zstd")
     yield memoryview(sink.getvalue()).tobytes()
 
 

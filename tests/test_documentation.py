@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import COMMANDS
 from reconcile import errors
-from reports.columns import markdown
+from reports.glossary import markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
