@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jobs.adapters.database import Database, open_database
+from jobs.addresses import heartbeat_problem, heartbeat_url, notify_urls
 from jobs.api_key import ApiKey, read_api_key
 from jobs.clock import Clock, system_clock
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt
@@ -29,6 +30,7 @@ CLOCK_LIMIT = timedelta(hours=4)
 """An idempotency key is trusted for 20 of the 24 hours that Stripe keeps it; clocks further apart than the rest would void that."""
 
 ALLOCATION_WARNING_SHARE = 0.8
+CHECK_SECONDS = 20.0
 NEEDED = {
     "financial_connections.accounts": "fail",
     "financial_connections.authorizations": "fail",
@@ -95,6 +97,7 @@ def examine(settings: Settings, environment: Mapping[str, str], clock: Clock = s
             gateway.close()
     yield from _records(settings, scopes, clock)
     yield from _directories(settings)
+    yield from _addresses(settings, environment)
 
 
 def _unbuilt(settings: Settings) -> Iterator[Check]:
@@ -314,3 +317,26 @@ def _directories(settings: Settings) -> Iterator[Check]:
             yield failed(name, error)
         else:
             yield Check(name, "ok", f"{path} can be written to")
+
+
+def _addresses(settings: Settings, environment: Mapping[str, str]) -> Iterator[Check]:
+    """Whom a run tells, without telling anybody now and without showing an address, since each is a secret."""
+    from jobs.adapters.courier import unreadable_addresses
+
+    urls = notify_urls(settings, environment)
+    faulty = unreadable_addresses(urls, environment, CHECK_SECONDS) if urls else {}
+    if faulty:
+        which = ", ".join(f"number {number} ({problem})" for number, problem in faulty.items())
+        text = f"{len(faulty)} of {len(urls)} addresses in ${settings.notify.urls_env} cannot be used: {which}"
+        yield warning("notifications", text, "write each as apprise wants it: https://appriseit.com")
+    elif urls:
+        yield Check("notifications", "ok", f"{len(urls)} in ${settings.notify.urls_env}, and apprise can read them")
+    else:
+        yield Check("notifications", "ok", "no address is set, so nobody is told of a night that fails")
+    url = heartbeat_url(settings, environment)
+    problem = None if url is None else heartbeat_problem(url)
+    if problem is not None:
+        mend = "write the check's own ping address there"
+        yield warning("heartbeat", f"the address in ${settings.notify.heartbeat_url_env} {problem}", mend)
+    else:
+        yield Check("heartbeat", "ok", "no address is set" if url is None else "an address is set; it was not pinged")

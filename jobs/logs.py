@@ -23,9 +23,11 @@ HIDDEN = "[masked]"
 
 _THIRD_PARTIES = (
     "alembic",
+    "apprise",
     "apscheduler",
     "asyncio",
     "charset_normalizer",
+    "opentelemetry",
     "py.warnings",
     "requests",
     "sqlalchemy",

@@ -166,6 +166,8 @@ class NotifySettings(_Section):
 
     urls_env: VariableName | None = "RELINK_NOTIFY_URLS"
     heartbeat_url_env: VariableName | None = "RELINK_HEARTBEAT_URL"
+    on_success: bool = False
+    timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
 
 
 class MetricsSettings(_Section):

@@ -11,6 +11,7 @@ Runs (`records_runs`)
     record_run_merchant(database, run_id, scope, *, snapshot_id, complete, held, why, counts)
     run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
     complete_run_on(database, business_date, command="run"); last_complete_run(database, scope, before, not_held, on_or_before)
+    last_successful_run(database, scope)
 
 Snapshots (`records_snapshots`)
     record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before)
@@ -146,6 +147,7 @@ from jobs.adapters.records_runs import (
     complete_run_on,
     finish_run,
     last_complete_run,
+    last_successful_run,
     list_runs,
     record_run_merchant,
     recorded_mode,
@@ -204,6 +206,7 @@ __all__ = [
     "last_complete_run",
     "last_run_id",
     "last_snapshot",
+    "last_successful_run",
     "latest_history",
     "ledger_rows",
     "list_held_plans",

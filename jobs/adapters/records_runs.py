@@ -259,6 +259,24 @@ def last_complete_run(
     return next(iter(_runs(database, statement)), None)
 
 
+def last_successful_run(database: Database, scope: Scope) -> StoredRun | None:
+    """The newest night's run of this merchant that ended with exit code 0."""
+    statement = (
+        select(runs)
+        .join(run_merchants, run_merchants.c.run_id == runs.c.run_id)
+        .where(
+            run_merchants.c.merchant == scope.merchant,
+            run_merchants.c.mode == scope.mode,
+            runs.c.command.in_(("run", "resume")),
+            runs.c.state == COMPLETE,
+            runs.c.exit_code == 0,
+        )
+        .order_by(runs.c.finished_at.desc(), runs.c.run_id.desc())
+        .limit(1)
+    )
+    return next(iter(_runs(database, statement)), None)
+
+
 def _update_run(database: Database, run_id: str, values: Mapping[str, Any]) -> None:
     def work(connection: Connection) -> None:
         changed = connection.execute(update(runs).where(runs.c.run_id == run_id).values(values)).rowcount

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,20 +229,26 @@ def _this_person() -> str:
 def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
     settings = settings_of(context, config)
     holder = None if work.dry_run else work.command
-    if holder is not None:
-        _leave_if_running(settings)
-    from jobs.wiring import wire
+    from jobs.watch import watched
 
-    with wire(settings, os.environ, holder=holder, progress=progress_for(as_json), create=not work.dry_run) as wiring:
-        result = _run(wiring, work)
+    with watched(settings, os.environ, work.command, dry_run=work.dry_run) as watch:
+        if holder is not None:
+            _leave_if_running(settings)
+        from jobs.wiring import wire
+
+        with wire(
+            settings, os.environ, holder=holder, progress=progress_for(as_json), create=not work.dry_run
+        ) as wiring:
+            result = watch.ended(_run(wiring, work, watch.began))
     _print(result, as_json)
     return result.exit_code
 
 
-def _run(wiring: Wiring, work: Work) -> RunResult:
+def _run(wiring: Wiring, work: Work, *told: Callable[[str], None]) -> RunResult:
     from jobs.nightly import run as run_night
+    from jobs.watch import then
 
-    return run_night(wiring, work, log_under(wiring.settings))
+    return run_night(wiring, work, then(log_under(wiring.settings), *told))
 
 
 def _print(result: RunResult, as_json: bool, more: dict[str, Any] | None = None) -> None:

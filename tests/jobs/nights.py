@@ -156,6 +156,7 @@ class Nights:
         *,
         progress: Progress | None = None,
         clock: Callable[[], datetime] | None = None,
+        on_start: Callable[[str], None] | None = None,
         **sections: Mapping[str, Any],
     ) -> RunResult:
         """Do one run as its command would."""
@@ -170,7 +171,7 @@ class Nights:
             create=not chosen.dry_run,
             sleep=lambda _: None,
         ) as wiring:
-            return run_night(wiring, chosen)
+            return run_night(wiring, chosen, on_start)
 
     def next_night(self, days: float = 1) -> RunResult:
         """Let days pass and run."""

@@ -49,7 +49,7 @@ def test_where_nothing_is_wrong_every_line_is_ok(well: Relink, tonight: Nights) 
     assert set(levels(ended).values()) == {"ok"}
     assert set(levels(ended)) == {
         *("settings", "api key", "stripe", "api version", "object mode", "clock", "permissions", "database", "schema"),
-        *("ledger", "lock", "reads", "reports", "snapshots"),
+        *("ledger", "lock", "reads", "reports", "snapshots", "notifications", "heartbeat"),
     }
     shown = well("doctor")
     assert shown.code == 0
@@ -282,3 +282,13 @@ def test_the_lock_and_the_reads_are_told(tonight: Nights, relink: Relink, monkey
     assert (ended.code, levels(ended)["lock"], levels(ended)["reads"]) == (0, "ok", "warn")
     assert f"held by run of tonight (process {os.getpid()}" in said(ended, "lock")
     assert "of 100 in the last 30 days" in said(ended, "reads")
+
+
+def test_addresses_are_counted_and_tried_but_never_shown(well: Relink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELINK_NOTIFY_URLS", "json://127.0.0.1/CANARYtoken nosuch://CANARYtoken")
+    monkeypatch.setenv("RELINK_HEARTBEAT_URL", "http://elsewhere.example/CANARYtoken")
+    ended = well("doctor", "--json")
+    found = levels(ended)
+    assert (ended.code, found["notifications"], found["heartbeat"]) == (0, "warn", "warn")
+    assert "1 of 2 addresses in $RELINK_NOTIFY_URLS cannot be used: number 2" in said(ended, "notifications")
+    assert "CANARY" not in ended.out + ended.err
