@@ -103,7 +103,7 @@ database:
 
 reports:
   directory: {json.dumps(str(directory.reports))}
-  formats: [csv, parquet]
+  formats: [csv, parquet, xlsx, html]
 """
     directory.config.write_text(text, encoding="utf-8")
     return directory.config

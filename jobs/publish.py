@@ -82,6 +82,7 @@ def run_facts(
                 snapshot_id=night.snapshot_id,
                 complete=night.complete and night.why is None,
                 held=bool(night.plan.held),
+                held_plan_hash=night.held_plan_hash,
                 why=night.why or "; ".join(night.brakes.reasons) or None,
             )
             for night in nights

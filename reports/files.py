@@ -200,6 +200,11 @@ class ReportDirectory:
             if "parquet" in self.formats:
                 yield f"{name}.parquet", table.num_rows, parquet_chunks(table, contract, stamp.run_id)
         yield SUMMARY, None, [_json(summary)]
+        if "html" in self.formats:
+            # Imported here: other formats need neither Jinja nor the drawing library.
+            from reports.page import PAGE, page_html, page_of
+
+            yield PAGE, None, [page_html(page_of(self.root, summary, tables or None)).encode()]
 
     def _move_links(self, facts: RunFacts, final: Path) -> None:
         stamp = facts.stamp

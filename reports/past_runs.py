@@ -6,19 +6,21 @@ A run's id begins with its time, so that the reports before it are those of smal
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reconcile.model import REPORT_WINDOW_DAYS
+from reports.closed_lists import AFFECTED_FINDINGS
+from reports.control import count_in, exposure_totals
 
-_DATE_NAME = re.compile(r"run_date=(\d{4}-\d{2}-\d{2})")
-_RUN_NAME = re.compile(r"run_id=(.+)")
+_RUN_NAME = "run_id="
 
 COMPLETE_COMMANDS = ("run", "apply", "resume", "backfill")
 """Commands whose complete reports describe every account of a business date."""
@@ -54,24 +56,105 @@ def past_runs(root: Path, run_id: str, run_date: date, command: str) -> list[Pas
     first = run_date - timedelta(days=REPORT_WINDOW_DAYS - 1)
     last = run_date - timedelta(days=1) if command == "backfill" else run_date
     found = []
-    for directory in root.glob("run_date=*/run_id=*"):
-        day, name = _DATE_NAME.fullmatch(directory.parent.name), _RUN_NAME.fullmatch(directory.name)
-        if day is None or name is None or name[1] >= run_id:
-            continue
-        try:
-            on = date.fromisoformat(day[1])
-            if not first <= on <= last:
+    for on in (first + timedelta(days=passed) for passed in range((last - first).days + 1)):
+        for directory in sorted((root / f"run_date={on.isoformat()}").glob(f"{_RUN_NAME}*")):
+            name = directory.name.removeprefix(_RUN_NAME)
+            if name >= run_id:
                 continue
-            manifest = json.loads((directory / "manifest.json").read_bytes())
-            one = PastRun(directory, name[1], on, str(manifest["command"]), manifest["complete"] is True)
-        except (OSError, ValueError, KeyError, TypeError):
+            try:
+                manifest = json.loads((directory / "manifest.json").read_bytes())
+                found.append(PastRun(directory, name, on, str(manifest["command"]), manifest["complete"] is True))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PastNight:
+    """One earlier business date: its newest complete report, how many accounts were broken in it, the money at stake in minor units
+    by currency, and the bank logins (merchant, authorization) that were affected, with each one's next step.
+    """
+
+    run: PastRun
+    broken: int
+    at_stake: Mapping[str, int]
+    affected: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class PastOutcome:
+    """A row of `relink_outcomes` as a report of some date had it."""
+
+    run: PastRun
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read."""
+
+    nights: Sequence[PastNight] = ()
+    outcomes: Sequence[PastOutcome] = ()
+    created: Mapping[date, int] = field(default_factory=dict)
+    base: PastRun | None = None
+    base_accounts: pa.Table | None = None
+    unread: Sequence[str] = ()
+
+
+BASE_COLUMNS = ("merchant", "account_id", "authorization_id", "finding", "ledger_status", "exposure_minor", "currency")
+OUTCOME_COLUMNS = (
+    *("merchant", "request_id", "authorization_id", "institution_name", "outcome", "session_status"),
+    *("accounts_expected", "accounts_cured", "hours_to_outcome", "outcome_at_basis"),
+)
+AUTHORIZATION_COLUMNS = ("merchant", "authorization_id", "affected_accounts", "next_step")
+
+
+def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
+    """Read what a run's page tells of the time before it, in place; a damaged report is named and left out."""
+    runs = past_runs(root, run_id, run_date, command)
+    chosen = {id(one) for one in _newest_complete(runs)}
+    nights: list[PastNight] = []
+    outcomes: list[PastOutcome] = []
+    created: dict[date, set[tuple[str, str]]] = {}
+    unread: list[str] = []
+    base: PastRun | None = None
+    base_accounts: pa.Table | None = None
+    for one in runs:
+        if not (one.path / "relink_outcomes.parquet").exists():
+            continue  # it stopped, or its formats have no Parquet
+        answered = read_columns(one.path / "relink_outcomes.parquet", OUTCOME_COLUMNS)
+        requests = read_columns(one.path / "relink_requests.parquet", ("merchant", "request_id", "result"))
+        if answered is None or requests is None:
+            unread.append(one.name)
             continue
-        found.append(one)
-    return sorted(found, key=lambda one: (one.run_date, one.run_id))
+        outcomes.extend(PastOutcome(one, row) for row in answered.to_pylist())
+        for row in requests.filter(pc.equal(requests["result"], "created")).to_pylist():
+            created.setdefault(one.run_date, set()).add((row["merchant"], row["request_id"]))
+        if id(one) in chosen:
+            accounts = read_columns(one.path / "accounts.parquet", BASE_COLUMNS)
+            logins = read_columns(one.path / "authorizations.parquet", AUTHORIZATION_COLUMNS)
+            if accounts is None or logins is None:
+                unread.append(one.name)
+                continue
+            nights.append(past_night(one, accounts, logins))
+            base, base_accounts = one, accounts
+    counted = {on: len(requests) for on, requests in created.items()}
+    return Past(nights, outcomes, counted, base, base_accounts, unread)
 
 
-def bases(runs: Sequence[PastRun]) -> list[PastRun]:
-    """For each business date its newest report of a complete run, or a rebuilt one where it had none; oldest first."""
+def past_night(run: PastRun, accounts: pa.Table, logins: pa.Table) -> PastNight:
+    """What a night's tables say for the trend and the funnel."""
+    affected = logins.filter(pc.greater(logins["affected_accounts"], 0)).select(list(AUTHORIZATION_COLUMNS)).to_pylist()
+    return PastNight(
+        run,
+        count_in(accounts["finding"], AFFECTED_FINDINGS),
+        exposure_totals(accounts),
+        {(row["merchant"], row["authorization_id"]): row["next_step"] for row in affected},
+    )
+
+
+def _newest_complete(runs: Sequence[PastRun]) -> list[PastRun]:
+    """For each business date its newest report of a complete run, or a rebuilt one where it had none."""
     chosen: dict[date, PastRun] = {}
     for one in runs:
         before = chosen.get(one.run_date)

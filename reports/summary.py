@@ -35,7 +35,7 @@ class ApiCalls:
 
 @dataclass(frozen=True, slots=True)
 class MerchantRun:
-    """How the run went for one merchant; `held` says that a brake holds its requests."""
+    """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases."""
 
     merchant: str
     mode: str
@@ -43,6 +43,7 @@ class MerchantRun:
     complete: bool = True
     held: bool = False
     why: str | None = None
+    held_plan_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def _merchant(one: MerchantRun) -> dict[str, object]:
         "snapshot_id": one.snapshot_id,
         "complete": one.complete,
         "held": one.held,
+        "held_plan_hash": one.held_plan_hash,
         "why": None if one.why is None else mask(one.why),
     }
 

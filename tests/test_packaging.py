@@ -53,8 +53,14 @@ def run(*command: str, where: Path) -> subprocess.CompletedProcess[str]:
 def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {name for name in names if not name.startswith("fc_relink-")}
-    on_disk = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    on_disk = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for suffix in ("*.py", "*.j2")
+        for path in (ROOT / package).rglob(suffix)
+    }
     assert inside == on_disk
+    assert "reports/templates/page.html.j2" in inside
     assert any(name.startswith("jobs/migrations/versions/v0001") for name in inside)
     assert {Path(name).name for name in names - inside} == {
         "METADATA",
@@ -82,6 +88,7 @@ def test_the_installed_command_runs_outside_the_checkout(installed: Path, tmp_pa
     told = run(relink, "demo", "--accounts", "50", "--nights", "1", where=tmp_path).stdout
     assert "Every night did what it should." in told
     assert (tmp_path / "demo" / "reports" / "latest" / "manifest.json").is_file()
+    assert "Broken now" in (tmp_path / "demo" / "reports" / "latest" / "index.html").read_text(encoding="utf-8")
 
 
 def test_what_runs_is_the_wheel(installed: Path, tmp_path: Path) -> None:

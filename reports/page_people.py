@@ -1,0 +1,220 @@
+"""What a person must know and do: notices about the run itself, and the cases that the job will not settle alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reports.page_model import Need, Notice, Task, count, plural
+from reports.past_runs import Past
+
+Row = Mapping[str, Any]
+
+LISTED = 20
+"""Cases of one kind that are listed in full; the rest are in the files."""
+
+REVIEWS: Mapping[str, str] = {
+    "unreadable": "Stripe describes this account in a way that this version cannot judge. See what is known, and ask Stripe's support if it stays so.",
+    "not_in_ledger": "Stripe lists this account and your ledger does not. Add it to the ledger, as closed if it is not in use.",
+    "holder_mismatch": "Stripe and your ledger name different customers. Correct the ledger, or find out who linked whose account.",
+}
+"""Why an account waits for a person, by finding."""
+
+REVIEW_OF_AFFECTED = (
+    "It is broken, and asking would be a guess: its accounts disagree on the customer, an older request is unknown, its cause is set to "
+    "review, or it came back under another login that could not be matched."
+)
+
+
+def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
+    """What is wrong with the run, the worst first, then what is merely worth knowing."""
+    if summary["counts"] is None:
+        yield Notice("The run stopped before it could report.", detail=summary["why"] or "")
+    merchants: Sequence[Row] = summary["merchants"]
+    for one in merchants:
+        if not one["complete"] and summary["counts"] is not None:
+            yield Notice(
+                f"Merchant {one['merchant']} stopped: its accounts may be missing here.", detail=one["why"] or ""
+            )
+    for total in summary["control"]:
+        if not total["ties"]:
+            yield Notice(
+                f"A control total does not tie: {total['name']}: {total['left']:,} and {total['right']:,}. Do not rely on these figures."
+            )
+    for one in merchants:
+        if one["held"]:
+            yield Notice(
+                f"A brake holds the requests of merchant {one['merchant']}: {one['why'] if one['complete'] and one['why'] else 'see below'}."
+            )
+    for result, words in (
+        ("rejected", "refused by Stripe"),
+        ("unknown", "sent without a certain answer"),
+        ("not_sent", "not sent"),
+    ):
+        number = (summary["counts"] or {}).get("result", {}).get(result, 0)
+        if number:
+            yield Notice(f"{plural(number, 'request')} of this run {'was' if number == 1 else 'were'} {words}.")
+    if summary["dry_run"]:
+        yield Notice(
+            "A dry run: nobody was asked and nothing was recorded; requests here are those that would be made.",
+            bad=False,
+        )
+    elif summary["sent"] and summary["counts"] is None:
+        yield Notice(f"{plural(summary['sent'], 'request')} may have reached Stripe before it stopped.")
+    yield from _about_history(summary, past)
+
+
+def _about_history(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
+    if past.base is None:
+        yield Notice(
+            "No earlier complete run within 30 business dates: there is nothing to compare with yet.", bad=False
+        )
+    for name in past.unread:
+        yield Notice(f"An earlier report could not be read and is left out: {name}.")
+
+
+def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[Need]:
+    """Every kind of case that waits for a person, with its cases; kinds without any are left out."""
+    requests, outcomes = tables["relink_requests"], tables["relink_outcomes"]
+    found = [
+        *_held(summary, tables["authorizations"]),
+        _need(
+            "unknown",
+            "Requests of which nobody knows whether Stripe made a session",
+            "Look for the idempotency key, which `relink status` shows, in the request logs of Stripe's Dashboard. If Stripe made a session, "
+            "`relink adopt` it; else ask again with the command beside it. Until then these customers are not asked.",
+            "relink_outcomes.parquet where outcome = 'unknown'",
+            _where(outcomes, "outcome", "unknown"),
+            _unknown,
+        ),
+        _need(
+            "rejected",
+            "Requests that Stripe refused tonight",
+            "Mend what Stripe's message names, then try them again.",
+            "relink_requests.parquet where result = 'rejected'",
+            _where(requests, "result", "rejected"),
+            _rejected,
+            f"relink retry {_quoted(summary['run_id'])}",
+        ),
+        _need(
+            "not_sent",
+            "Requests that were planned and not sent",
+            "The run stopped before their turn; these customers know nothing yet.",
+            "relink_requests.parquet where result = 'not_sent'",
+            _where(requests, "result", "not_sent"),
+            _rejected,
+            f"relink retry {_quoted(summary['run_id'])}",
+        ),
+        _need(
+            "answers",
+            "Answers that cannot be read safely",
+            "The session is gone, or succeeded without saying how. See what is known of it, and look it up in Stripe's Dashboard.",
+            "relink_outcomes.parquet where outcome = 'review'",
+            _where(outcomes, "outcome", "review"),
+            _answer,
+        ),
+        *_reviews(tables["accounts"]),
+        _replaced(tables["accounts"], tables["account_successors"]),
+    ]
+    return [need for need in found if need.count.value]
+
+
+def _held(summary: Mapping[str, Any], authorizations: pa.Table) -> Iterator[Need]:
+    held = _where(authorizations, "next_step", "held_by_brake")
+    for one in summary["merchants"]:
+        if not one["held"]:
+            continue
+        own = _where(held, "merchant", one["merchant"])
+        plan_hash = one.get("held_plan_hash")
+        yield Need(
+            f"held.{one['merchant']}",
+            f"Requests that a brake holds, merchant {one['merchant']}",
+            "Decide whether so much broke at the banks or whether something of ours is wrong. The command asks these customers; it works once, "
+            "within 24 hours, and `relink status` names the plan file to read first."
+            if plan_hash
+            else "So much broke at once that a person would have to release these requests.",
+            count(f"needs.held.{one['merchant']}", own.num_rows),
+            "authorizations.parquet where next_step = 'held_by_brake'",
+            command=f"relink run --override-brakes {_quoted(plan_hash)}" if plan_hash else "",
+        )
+
+
+def _reviews(accounts: pa.Table) -> Iterator[Need]:
+    chosen = _where(accounts, "next_step", "review")
+    titles = {
+        "unreadable": "Accounts that cannot be judged",
+        "not_in_ledger": "Accounts that the ledger does not name",
+        "holder_mismatch": "Accounts of another customer than the ledger says",
+    }
+    for finding, title in titles.items():
+        rows = f"accounts.parquet where next_step = 'review' and finding = '{finding}'"
+        yield _need(finding, title, REVIEWS[finding], rows, _where(chosen, "finding", finding), _account)
+    affected = chosen.filter(pc.invert(pc.is_in(chosen["finding"], pa.array(list(titles)))))
+    rows = "accounts.parquet where next_step = 'review', all other findings"
+    yield _need("review", "Broken accounts that wait for a person", REVIEW_OF_AFFECTED, rows, affected, _account)
+
+
+def _replaced(accounts: pa.Table, successors: pa.Table) -> Need:
+    pairs = zip(successors["old_account_id"].to_pylist(), successors["new_account_id"].to_pylist(), strict=True)
+    new_ids = dict(pairs)
+
+    def task(row: Row) -> Task:
+        new_id = new_ids.get(row["account_id"])
+        goes = f"Lives on as {new_id}." if new_id else "Lives on under another login."
+        return Task(_subject(row), goes, f"relink history {_quoted(row['account_id'])}")
+
+    return _need(
+        "replaced",
+        "Accounts to be changed in the ledger",
+        "Their customers connected again under another login. Put the new account id in the ledger and close the old one.",
+        "accounts.parquet where next_step = 'replaced'",
+        _where(accounts, "next_step", "replaced"),
+        task,
+    )
+
+
+def _need(
+    name: str, title: str, sentence: str, rows: str, table: pa.Table, task: Callable[[Row], Task], command: str = ""
+) -> Need:
+    tasks = tuple(task(row) for row in table.slice(0, LISTED).to_pylist())
+    return Need(name, title, sentence, count(f"needs.{name}", table.num_rows), rows, tasks, command)
+
+
+def _unknown(row: Row) -> Task:
+    command = f"relink request --authorization {_quoted(row['authorization_id'])} --resolve-unknown"
+    return Task(
+        _subject(row), f"Sent on {row['requested_at']:%Y-%m-%d %H:%M} UTC." if row["requested_at"] else "", command
+    )
+
+
+def _rejected(row: Row) -> Task:
+    said = ": ".join(part for part in (row["error_code"] or row["error_type"], row["error_message"]) if part)
+    return Task(_subject(row), said, f"relink history {_quoted(row['authorization_id'])}")
+
+
+def _answer(row: Row) -> Task:
+    return Task(_subject(row), "", f"relink history {_quoted(row['session_id'] or row['authorization_id'])}")
+
+
+def _account(row: Row) -> Task:
+    what = ", ".join(str(part) for part in (row["finding"], row["cause"]) if part)
+    return Task(_subject(row), f"{what}.", f"relink history {_quoted(row['account_id'])}")
+
+
+def _subject(row: Row) -> str:
+    ids = row.get("account_id") if row.get("finding") else row.get("authorization_id")
+    last4 = f" ····{row['last4']}" if row.get("last4") else ""
+    return f"{row['institution_name'] or '(no institution)'}{last4}, {ids}"
+
+
+def _where(table: pa.Table, column: str, value: str) -> pa.Table:
+    return table.filter(pc.equal(table[column], value))
+
+
+def _quoted(text: str) -> str:
+    """An id as one word of a shell, whatever stands in it."""
+    return shlex.quote(text)
