@@ -17,6 +17,7 @@ from jobs.clock import new_stamp
 from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
 from jobs.night import MerchantNight
+from jobs.prune import prune_after_run
 from jobs.publish import publish, requests_of_night
 from jobs.relink import relink, store_plan
 from jobs.settle import settle
@@ -57,6 +58,8 @@ class RunResult:
 
 NEARLY_SPENT = 0.9
 """The share of the read allocation from which a run warns."""
+
+PRUNING_COMMANDS = ("run", "resume")
 
 STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
     ("settle", settle),
@@ -101,7 +104,7 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     nights = [MerchantNight(merchant=merchant, work=work, stamp=stamp) for merchant in wiring.merchants]
     try:
         worst = max((_merchant_part(wiring, night, clock) for night in nights), key=_rank_of, default=0)
-        return _report(wiring, work, stamp, nights, clock, worst)
+        result = _report(wiring, work, stamp, nights, clock, worst)
     except KeyboardInterrupt as signal:
         code = 143 if isinstance(signal, Terminated) else 130
         _stop(wiring, stamp, nights, clock, records.INTERRUPTED, code, "interrupted; the next run settles what it left")
@@ -120,6 +123,10 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     except BaseException:
         _stop(wiring, stamp, nights, clock, records.STOPPED, 1, "stopped by a fault of the program")
         raise
+    # The run is recorded and published by now, so that nothing in here can undo it.
+    if result.complete and work.command in PRUNING_COMMANDS and not work.dry_run:
+        prune_after_run(wiring.settings, wiring.database, wiring.clock())
+    return result
 
 
 def _stop(

@@ -176,6 +176,15 @@ class MetricsSettings(_Section):
     textfile: FilePath | None = None
 
 
+class RetentionSettings(_Section):
+    """How many days what a night leaves behind is kept; None keeps it for good."""
+
+    snapshots_days: Days | None = 120
+    reports_days: Days | None = 400
+    dry_runs_days: Days | None = 30
+    runs_days: Days | None = 800
+
+
 class LogSettings(_Section):
     """How the log is written to stderr."""
 
@@ -199,6 +208,7 @@ class Settings(_Section):
     schedule: ScheduleSettings = ScheduleSettings()
     notify: NotifySettings = NotifySettings()
     metrics: MetricsSettings = MetricsSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -69,6 +69,10 @@ Held plans and API calls (`records_plans`)
     add_api_calls(database, run_id, scope, day, [ApiCalls]); reads_last_30_days(database, scope, now) -> int
     api_calls_of_run(database, run_id, scope=None) -> [ApiCalls]
 
+What is too old to keep (`records_retention`)
+    prunable_snapshots(database, before) -> [SnapshotRecord]; kept_snapshot_paths(database); unfinished_run_ids(database)
+    oldest_snapshot_date(database, but_for=()); remove_old_rows(database, snapshot_ids, before, *, dry_run=False) -> {what: number}
+
 Embedded ledger (`records_ledger`)
     load_ledger(database, rows, merge=False) -> LedgerChange(added, changed, removed); ledger_rows(database, merchant=None)
 """
@@ -137,6 +141,13 @@ from jobs.adapters.records_requests import (
     record_result,
     resolve_unknown,
 )
+from jobs.adapters.records_retention import (
+    kept_snapshot_paths,
+    oldest_snapshot_date,
+    prunable_snapshots,
+    remove_old_rows,
+    unfinished_run_ids,
+)
 from jobs.adapters.records_runs import (
     COMPLETE,
     INTERRUPTED,
@@ -202,6 +213,7 @@ __all__ = [
     "highest_breakage_numbers",
     "history_of",
     "hold_plan",
+    "kept_snapshot_paths",
     "known_affected",
     "last_complete_run",
     "last_run_id",
@@ -216,6 +228,7 @@ __all__ = [
     "mark_eligible",
     "mark_offered",
     "newly_affected_since",
+    "oldest_snapshot_date",
     "open_breakage",
     "open_breakages",
     "open_requests",
@@ -224,6 +237,7 @@ __all__ = [
     "plan_requests",
     "planned_requests",
     "provisional_requests",
+    "prunable_snapshots",
     "reads_last_30_days",
     "record_no_answer",
     "record_not_sent",
@@ -232,6 +246,7 @@ __all__ = [
     "record_snapshot",
     "recorded_mode",
     "release_plan",
+    "remove_old_rows",
     "requests_as_of",
     "requests_by_id",
     "requests_for_authorizations",
@@ -251,6 +266,7 @@ __all__ = [
     "successors_of",
     "successors_of_run",
     "unfinished_counts",
+    "unfinished_run_ids",
     "unfinished_runs",
     "unknown_requests",
 ]

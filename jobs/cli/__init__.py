@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": ("jobs.cli.runs:runs", "Past runs."),
     "status": ("jobs.cli.runs:status", "What is open, held or unknown now."),
     "history": ("jobs.cli.history:history", "All that is known of one account, authorization, customer or session."),
+    "prune": ("jobs.cli.prune:prune", "Remove what is older than the settings keep; every night does it, too."),
     "ledger": ("jobs.cli.ledger:ledger", "Load the embedded ledger, or check the configured one."),
     "doctor": ("jobs.cli.doctor:doctor", "Check settings, key, Stripe, database, ledger and reports."),
     "db": ("jobs.cli.database:db", "Migrate the job's own tables."),
