@@ -25,6 +25,7 @@ COMMANDS = {
     "status": ("jobs.cli.runs:status", "What is open, held or unknown now."),
     "history": ("jobs.cli.history:history", "All that is known of one account, authorization, customer or session."),
     "prune": ("jobs.cli.prune:prune", "Remove what is older than the settings keep; every night does it, too."),
+    "report": ("jobs.cli.report:report", "Show a run's report on the terminal or in the browser."),
     "ledger": ("jobs.cli.ledger:ledger", "Load the embedded ledger, or check the configured one."),
     "doctor": ("jobs.cli.doctor:doctor", "Check settings, key, Stripe, database, ledger and reports."),
     "db": ("jobs.cli.database:db", "Migrate the job's own tables."),
