@@ -16,7 +16,7 @@ from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page
 from reports.page_now import BROKEN_ROWS, MONEY_ROWS
 from reports.page_people import needs, notices
 from reports.page_pictures import bars, stacked, trend
-from reports.past_runs import Past, PastOutcome, PastRun, past_night
+from reports.past_runs import Past, PastOutcome, PastRun, created_in, past_night
 
 STATES: Mapping[str, str] = {
     "complete": "Complete",
@@ -54,7 +54,7 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
     ]
     requests = list(page_past.newest(outcomes).values())
     created = dict(past.created)
-    created[run_date] = created.get(run_date, 0) + tables["relink_requests"]["result"].to_pylist().count("created")
+    created[run_date] = created.get(run_date, frozenset()) | created_in(tables["relink_requests"])
     affected = page_now.affected_rows(accounts)
     changed = page_past.changes(accounts, outcomes, past)
     weeks, expected = page_now.calendar(accounts, run_date)
@@ -76,7 +76,7 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
         grids["merchants"] = merchants
     if changed is not None:
         grids["changes"] = changed[0]
-    waiting = tuple(needs(summary, tables))
+    waiting = tuple(needs(summary, tables, requests))
     keys = _keys(
         summary,
         tables,

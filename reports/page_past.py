@@ -249,7 +249,9 @@ def _quantile(name: str, hours: Sequence[float], tenth: int) -> Figure:
     return Figure(name, round(value, 4), f"{value:,.1f}")
 
 
-def trend_grid(nights: Sequence[PastNight], outcomes: Sequence[PastOutcome], created: Mapping[Any, int]) -> Grid:
+def trend_grid(
+    nights: Sequence[PastNight], outcomes: Sequence[PastOutcome], created: Mapping[Any, frozenset[Id]]
+) -> Grid:
     """Each business date of thirty that has a complete run: what was broken and at stake, who was asked, what came back."""
     cured: defaultdict[Any, set[Id]] = defaultdict(set)
     for one in outcomes:
@@ -260,7 +262,7 @@ def trend_grid(nights: Sequence[PastNight], outcomes: Sequence[PastOutcome], cre
         on = night.run.run_date
         cells: tuple[Cell, ...] = (
             (count(f"trend.{on}.broken", night.broken),),
-            (count(f"trend.{on}.created", created.get(on, 0)),),
+            (count(f"trend.{on}.created", len(created.get(on, ()))),),
             (count(f"trend.{on}.came_back", len(cured[on])),),
             money(f"trend.{on}", night.at_stake),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -77,9 +77,13 @@ def _about_history(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         yield Notice(f"An earlier report could not be read and is left out: {name}.")
 
 
-def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[Need]:
-    """Every kind of case that waits for a person, with its cases; kinds without any are left out."""
-    requests, outcomes = tables["relink_requests"], tables["relink_outcomes"]
+def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: Iterable[Row]) -> list[Need]:
+    """Every kind of case that waits for a person, with its cases; kinds without any are left out.
+
+    `newest` are the newest rows of the requests of thirty business dates, tonight's included.
+    """
+    requests, outcomes, accounts = tables["relink_requests"], tables["relink_outcomes"], tables["accounts"]
+    unknown = _still_unknown(newest, outcomes, accounts)
     found = [
         *_held(summary, tables["authorizations"]),
         _need(
@@ -87,8 +91,9 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[Ne
             "Requests of which nobody knows whether Stripe made a session",
             "Look for the idempotency key, which `relink status` shows, in the request logs of Stripe's Dashboard. If Stripe made a session, "
             "`relink adopt` it; else ask again with the command beside it. Until then these customers are not asked.",
-            "relink_outcomes.parquet where outcome = 'unknown'",
-            _where(outcomes, "outcome", "unknown"),
+            "relink_outcomes.parquet where outcome = 'unknown', and of the reports of the 30 business dates up to tonight the newest rows of "
+            "requests with that outcome whose authorization_id is in accounts.parquet where next_step = 'review'",
+            unknown,
             _unknown,
         ),
         _need(
@@ -117,8 +122,8 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[Ne
             _where(outcomes, "outcome", "review"),
             _answer,
         ),
-        *_reviews(tables["accounts"]),
-        _replaced(tables["accounts"], tables["account_successors"]),
+        *_reviews(accounts, {(row["merchant"], row["authorization_id"]) for row in unknown}),
+        _replaced(accounts, tables["account_successors"]),
     ]
     return [need for need in found if need.count.value]
 
@@ -143,7 +148,22 @@ def _held(summary: Mapping[str, Any], authorizations: pa.Table) -> Iterator[Need
         )
 
 
-def _reviews(accounts: pa.Table) -> Iterator[Need]:
+def _still_unknown(newest: Iterable[Row], outcomes: pa.Table, accounts: pa.Table) -> list[Row]:
+    """The unknown requests that still wait: tonight's, and older ones whose customers are not asked because of them."""
+    reviewed = _where(accounts, "next_step", "review").select(["merchant", "authorization_id"]).to_pylist()
+    waiting = {(row["merchant"], row["authorization_id"]) for row in reviewed}
+    tonight = set(_where(outcomes, "outcome", "unknown")["request_id"].to_pylist())
+    found = [
+        row
+        for row in newest
+        if row["outcome"] == "unknown"
+        and (row["request_id"] in tonight or (row["merchant"], row["authorization_id"]) in waiting)
+    ]
+    return sorted(found, key=lambda row: (row["merchant"], row["request_id"]))
+
+
+def _reviews(accounts: pa.Table, unknown: Collection[tuple[str, str]]) -> Iterator[Need]:
+    """Accounts to review, but for those that wait for nothing but one of the `unknown` requests."""
     chosen = _where(accounts, "next_step", "review")
     titles = {
         "unreadable": "Accounts that cannot be judged",
@@ -153,8 +173,9 @@ def _reviews(accounts: pa.Table) -> Iterator[Need]:
     for finding, title in titles.items():
         rows = f"accounts.parquet where next_step = 'review' and finding = '{finding}'"
         yield _need(finding, title, REVIEWS[finding], rows, _where(chosen, "finding", finding), _account)
-    affected = chosen.filter(pc.invert(pc.is_in(chosen["finding"], pa.array(list(titles)))))
-    rows = "accounts.parquet where next_step = 'review', all other findings"
+    others = chosen.filter(pc.invert(pc.is_in(chosen["finding"], pa.array(list(titles))))).to_pylist()
+    affected = [row for row in others if (row["merchant"], row["authorization_id"]) not in unknown]
+    rows = "accounts.parquet where next_step = 'review', all other findings, less the logins of unknown requests above"
     yield _need("review", "Broken accounts that wait for a person", REVIEW_OF_AFFECTED, rows, affected, _account)
 
 
@@ -178,10 +199,17 @@ def _replaced(accounts: pa.Table, successors: pa.Table) -> Need:
 
 
 def _need(
-    name: str, title: str, sentence: str, rows: str, table: pa.Table, task: Callable[[Row], Task], command: str = ""
+    name: str,
+    title: str,
+    sentence: str,
+    rows: str,
+    cases: pa.Table | list[Row],
+    task: Callable[[Row], Task],
+    command: str = "",
 ) -> Need:
-    tasks = tuple(task(row) for row in table.slice(0, LISTED).to_pylist())
-    return Need(name, title, sentence, count(f"needs.{name}", table.num_rows), rows, tasks, command)
+    listed = cases[:LISTED] if isinstance(cases, list) else cases.slice(0, LISTED).to_pylist()
+    number = len(cases) if isinstance(cases, list) else cases.num_rows
+    return Need(name, title, sentence, count(f"needs.{name}", number), rows, tuple(map(task, listed)), command)
 
 
 def _unknown(row: Row) -> Task:

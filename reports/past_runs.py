@@ -91,11 +91,14 @@ class PastOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read."""
+    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read.
+
+    `created` are the requests (merchant, request id) for which each date made a session.
+    """
 
     nights: Sequence[PastNight] = ()
     outcomes: Sequence[PastOutcome] = ()
-    created: Mapping[date, int] = field(default_factory=dict)
+    created: Mapping[date, frozenset[tuple[str, str]]] = field(default_factory=dict)
     base: PastRun | None = None
     base_accounts: pa.Table | None = None
     unread: Sequence[str] = ()
@@ -104,7 +107,7 @@ class Past:
 BASE_COLUMNS = ("merchant", "account_id", "authorization_id", "finding", "ledger_status", "exposure_minor", "currency")
 OUTCOME_COLUMNS = (
     *("merchant", "request_id", "authorization_id", "institution_name", "outcome", "session_status"),
-    *("accounts_expected", "accounts_cured", "hours_to_outcome", "outcome_at_basis"),
+    *("accounts_expected", "accounts_cured", "hours_to_outcome", "outcome_at_basis", "requested_at"),
 )
 AUTHORIZATION_COLUMNS = ("merchant", "authorization_id", "affected_accounts", "next_step")
 
@@ -128,8 +131,7 @@ def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
             unread.append(one.name)
             continue
         outcomes.extend(PastOutcome(one, row) for row in answered.to_pylist())
-        for row in requests.filter(pc.equal(requests["result"], "created")).to_pylist():
-            created.setdefault(one.run_date, set()).add((row["merchant"], row["request_id"]))
+        created.setdefault(one.run_date, set()).update(created_in(requests))
         if id(one) in chosen:
             accounts = read_columns(one.path / "accounts.parquet", BASE_COLUMNS)
             logins = read_columns(one.path / "authorizations.parquet", AUTHORIZATION_COLUMNS)
@@ -138,8 +140,14 @@ def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
                 continue
             nights.append(past_night(one, accounts, logins))
             base, base_accounts = one, accounts
-    counted = {on: len(requests) for on, requests in created.items()}
-    return Past(nights, outcomes, counted, base, base_accounts, unread)
+    by_date = {on: frozenset(requests) for on, requests in created.items()}
+    return Past(nights, outcomes, by_date, base, base_accounts, unread)
+
+
+def created_in(requests: pa.Table) -> frozenset[tuple[str, str]]:
+    """The requests (merchant, request id) for which Stripe made a session."""
+    made = requests.filter(pc.equal(requests["result"], "created"))
+    return frozenset(zip(made["merchant"].to_pylist(), made["request_id"].to_pylist(), strict=True))
 
 
 def past_night(run: PastRun, accounts: pa.Table, logins: pa.Table) -> PastNight:

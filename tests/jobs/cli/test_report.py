@@ -1,0 +1,89 @@
+"""`relink report` on a terminal, into a pipe, into a file, and where there is no screen."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from reports.files import ReportDirectory
+from tests.jobs.cli.conftest import Relink
+from tests.jobs.nights import Nights
+from tests.reports.factories import NIGHT_INPUTS, STAMP, facts, night
+
+
+@pytest.fixture
+def published(nights: Nights) -> Path:
+    directory = ReportDirectory(nights.reports, formats=("csv", "parquet", "html"))
+    return directory.publish(facts(), night(), {"main": NIGHT_INPUTS}).path
+
+
+def test_show_prints_what_the_page_answers(at: Relink, published: Path) -> None:
+    ended = at("report", "show")
+    assert ended.code == 0
+    assert f"Complete: run {STAMP.run_id} (run) of business date 2026-11-22" in ended.out
+    for words in ("Broken now", "EUR 12.50", "not observable", "relink history fca_3"):
+        assert words in ended.out
+
+
+def test_show_as_json_is_one_value_with_every_figure(at: Relink, published: Path) -> None:
+    value = at("report", "show", STAMP.run_id, "--json").json
+    assert (value["state"], value["figures"]["key.broken"], value["figures"]["key.at_stake.EUR"]) == (
+        "complete",
+        1,
+        1250,
+    )
+    (need,) = value["needs"]
+    assert (need["cases"], need["first_cases"][0]["command"]) == (1, "relink history fca_3")
+
+
+def test_show_reads_csv_where_there_is_no_parquet(at: Relink, nights: Nights) -> None:
+    ReportDirectory(nights.reports, formats=("csv",)).publish(facts(), night(), {"main": NIGHT_INPUTS})
+    assert at("report", "show", "--json").json["figures"]["key.broken"] == 1
+
+
+def test_a_redacted_copy_is_written_once_and_names_nobody(at: Relink, published: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.html"
+    ended = at("report", "show", "--redact", str(copy))
+    assert ended.code == 0
+    for text in (copy.read_text(), ended.out):
+        assert "fca_" not in text
+        assert "Accounts that the ledger does not name" in text
+    again = at("report", "show", "--redact", str(copy))
+    assert again.code == 3
+    assert "move it away" in again.err
+
+
+def test_mail_is_html_without_ids(at: Relink, published: Path) -> None:
+    ended = at("report", "show", "--mail")
+    assert ended.out.startswith("<table")
+    assert "fca_" not in ended.out
+
+
+def test_open_opens_where_there_is_a_screen_and_else_prints_the_path(
+    at: Relink, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) is None)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert at("report", "open").out == f"{published / 'index.html'}\n"
+    assert opened == []
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert at("report", "open", STAMP.run_id).code == 0
+    assert opened == [(published / "index.html").as_uri()]
+
+
+def test_open_names_what_is_missing(at: Relink, nights: Nights) -> None:
+    ReportDirectory(nights.reports, formats=("csv",)).publish(facts(), night(), {"main": NIGHT_INPUTS})
+    ended = at("report", "open")
+    assert ended.code == 3
+    assert "add html to reports.formats" in ended.err
+
+
+def test_no_report_is_said_so(at: Relink, nights: Nights) -> None:
+    ended = at("report", "show", "--json")
+    assert ended.code == 3
+    assert "no report in" in json.loads(ended.out)["error"]
