@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from reconcile.model import RunStamp
@@ -18,14 +18,19 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def new_stamp(command: str, clock: Clock, timezone: str, *, dry_run: bool = False) -> RunStamp:
-    """A stamp for a run that starts now, under a run id of its own: `YYYYMMDDTHHMMSSZ-xxxx`, UTC and four hex digits."""
+def new_stamp(
+    command: str, clock: Clock, timezone: str, *, dry_run: bool = False, business_date: date | None = None
+) -> RunStamp:
+    """A stamp for a run that starts now, under a run id of its own: `YYYYMMDDTHHMMSSZ-xxxx`, UTC and four hex digits.
+
+    The business date is that of the scheduled time that the run serves, where one is given, else of its start.
+    """
     now = clock()
     return RunStamp(
         run_id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
         command=command,
         as_of=now,
-        business_date=now.astimezone(ZoneInfo(timezone)).date(),
+        business_date=business_date or now.astimezone(ZoneInfo(timezone)).date(),
         timezone=timezone,
         dry_run=dry_run,
     )

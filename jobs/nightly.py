@@ -21,7 +21,7 @@ from jobs.prune import prune_after_run
 from jobs.publish import publish, requests_of_night
 from jobs.relink import relink, store_plan
 from jobs.settle import settle
-from jobs.signals import Terminated
+from jobs.signals import exit_code_of
 from jobs.snapshot import obtain_snapshot
 from jobs.wiring import Wiring
 from jobs.work import Work
@@ -82,7 +82,13 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     Args:
         on_start: told the run's id before anything else happens.
     """
-    stamp = new_stamp(work.command, wiring.clock, wiring.settings.schedule.timezone, dry_run=work.dry_run)
+    stamp = new_stamp(
+        work.command,
+        wiring.clock,
+        wiring.settings.schedule.timezone,
+        dry_run=work.dry_run,
+        business_date=work.business_date,
+    )
     if on_start is not None:
         on_start(stamp.run_id)
     check_writable(wiring.settings.reports.directory)
@@ -106,7 +112,7 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
         worst = max((_merchant_part(wiring, night, clock) for night in nights), key=_rank_of, default=0)
         result = _report(wiring, work, stamp, nights, clock, worst)
     except KeyboardInterrupt as signal:
-        code = 143 if isinstance(signal, Terminated) else 130
+        code = exit_code_of(signal)
         _stop(wiring, stamp, nights, clock, records.INTERRUPTED, code, "interrupted; the next run settles what it left")
         raise
     except LeaseLost as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from jobs.cron_line import parse_cron_line
 from jobs.ledger_query import query_problem, tidy_query
 
 STRIPE_API = "https://api.stripe.com"
@@ -181,16 +182,11 @@ def timezone(value: str) -> str:
 
 def cron(value: str) -> str:
     """Five crontab fields that come due at least once."""
-    if value == DEFAULT_CRON:
-        return value
-    from apscheduler.triggers.cron import CronTrigger
-
     try:
-        trigger = CronTrigger.from_crontab(value, timezone=UTC)
-        comes_due = trigger.get_next_fire_time(None, datetime(2026, 1, 1, tzinfo=UTC)) is not None
+        line = parse_cron_line(value)
     except ValueError as error:
         raise ValueError(f'is not a crontab line ({error}); write five fields, as in "30 3 * * *"') from None
-    if not comes_due:
+    if not line.comes_due:
         raise ValueError('never comes due; write five fields, as in "30 3 * * *"')
     return value
 

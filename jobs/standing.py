@@ -10,6 +10,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.adapters.lease import holder_of
 from jobs.settings import Settings
+from jobs.ticks import Ticks
 from reconcile.masking import mask
 from reconcile.model import PLAN_LIFETIME, UNKNOWN_OFFER_LIFETIME, Scope, StoredRequest
 
@@ -32,11 +33,24 @@ def standing(settings: Settings, database: Database, now: datetime) -> dict[str,
         "database_exists": not database.ephemeral,
         "schema": {"found": schema.found, "expected": schema.expected, "status": schema.status},
         "lock": _lock(database),
+        "next_run": _next_run(settings, now),
         "last_run": next((run_brief(one) for one in records.list_runs(database, 1)), None),
         "held_plans": [_held(plan) for plan in records.list_held_plans(database, now)],
         "merchants": [
             _merchant(settings, database, name, scope, now) for name, scope in known_scopes(settings, database)
         ],
+    }
+
+
+def _next_run(settings: Settings, now: datetime) -> dict[str, Any]:
+    """When the schedule of the settings comes due next; whether something waits for that is not known here."""
+    ticks = Ticks(settings.schedule.cron, settings.schedule.timezone)
+    tick = ticks.next_after(now)
+    return {
+        "at": tick.at,
+        "business_date": tick.business_date.isoformat(),
+        "timezone": settings.schedule.timezone,
+        "shown": ticks.describe(tick),
     }
 
 

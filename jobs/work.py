@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Work:
     `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `sends` is False for commands that only
     look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
     `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
-    in the way.
+    in the way. `business_date` is that of the scheduled time which the run serves, where that may not be the date of its start.
     """
 
     command: str
@@ -34,4 +34,5 @@ class Work:
     unknowns_resolved_by: str | None = None
     adopts: tuple[str, ...] = ()
     requested_at: datetime | None = None
+    business_date: date | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)

@@ -212,11 +212,17 @@ def unfinished_runs(database: Database) -> list[StoredRun]:
     return _runs(database, statement.order_by(runs.c.started_at, runs.c.run_id))
 
 
-def complete_run_on(database: Database, business_date: date, command: str = "run") -> StoredRun | None:
-    """The newest complete run of a command for a business date."""
+def complete_run_on(
+    database: Database, business_date: date, command: str = "run", until: date | None = None
+) -> StoredRun | None:
+    """The newest complete run of a command for a business date, or for any from that one until another."""
     statement = (
         select(runs)
-        .where(runs.c.business_date == business_date, runs.c.command == command, runs.c.state == COMPLETE)
+        .where(
+            runs.c.business_date.between(business_date, until or business_date),
+            runs.c.command == command,
+            runs.c.state == COMPLETE,
+        )
         .order_by(runs.c.started_at.desc())
         .limit(1)
     )

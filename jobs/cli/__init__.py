@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
 
 import click
 
 from jobs.cli.common import fail
 from jobs.logs import disable_core_dumps, install_excepthook
-from jobs.signals import Terminated
+from jobs.signals import end_in_time, interrupt_once
 
 COMMANDS = {
     "run": ("jobs.cli.run:run", "The nightly job: pull, collect, decide, ask, report."),
@@ -27,6 +25,7 @@ COMMANDS = {
     "prune": ("jobs.cli.prune:prune", "Remove what is older than the settings keep; every night does it, too."),
     "report": ("jobs.cli.report:report", "Show a run's report on the terminal or in the browser."),
     "ledger": ("jobs.cli.ledger:ledger", "Load the embedded ledger, or check the configured one."),
+    "schedule": ("jobs.cli.schedule:schedule", "Stay up and run on the schedule of the settings."),
     "doctor": ("jobs.cli.doctor:doctor", "Check settings, key, Stripe, database, ledger and reports."),
     "db": ("jobs.cli.database:db", "Migrate the job's own tables."),
     "demo": ("jobs.cli.demo:demo", "Several simulated nights of the real job; no key, no network."),
@@ -69,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disable_core_dumps()
     if arguments is None:
         install_excepthook()
-    signal.signal(signal.SIGTERM, _terminate)
+        end_in_time()
+    interrupt_once()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         # Not through click's own `main`, which hides which signal came, and where a pipe broke.
@@ -78,7 +78,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return fail(error, asks_json="--json" in given)
     return code if isinstance(code, int) else 0
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobs.signals import Terminated
+from jobs.signals import exit_code_of
 from reconcile.errors import RelinkError, SettingsError
 
 if TYPE_CHECKING:
@@ -151,9 +151,8 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
         error.show()
         return 2
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        code = 143 if isinstance(error, Terminated) else 130
         _complain("interrupted")
-        return code
+        return exit_code_of(error) if isinstance(error, KeyboardInterrupt) else 130
     if isinstance(error, RelinkError):
         from reconcile.masking import mask
 

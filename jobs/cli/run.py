@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,18 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Change nothing and send nothing; report what would be asked.")
 @click.option("--full", is_flag=True, help="List all accounts, whatever pull.mode says.")
 @click.option("--override-brakes", metavar="PLAN_HASH", default=None, help="Release what a brake held, once.")
+@click.option("--business-date", type=click.DateTime(["%Y-%m-%d"]), default=None, hidden=True)
 @config_option
 @json_option
 @click.pass_context
 def run(
-    context: click.Context, dry_run: bool, full: bool, override_brakes: str | None, config: str | None, as_json: bool
+    context: click.Context,
+    dry_run: bool,
+    full: bool,
+    override_brakes: str | None,
+    business_date: datetime | None,
+    config: str | None,
+    as_json: bool,
 ) -> int:
     """Do tonight's run: pull, snapshot, collect, classify, plan, relink, report.
 
@@ -48,6 +56,7 @@ def run(
         command="run",
         dry_run=dry_run,
         released_brake=override_brakes,
+        business_date=None if business_date is None else business_date.date(),
         arguments={"full": full, "override_brakes": override_brakes},
     )
     return _perform(context, config, as_json, work)

@@ -206,6 +206,7 @@ def _lines_of_status(found: dict[str, Any]) -> Iterator[str]:
     )
     died = lock is None and found["last_run"] is not None and found["last_run"]["state"] == "running"
     yield f"last run: {_run_line(found['last_run'])}{'; it died, since nothing holds the lock' if died else ''}"
+    yield f"next run by the schedule: {found['next_run']['shown']}"
     for one in found["merchants"]:
         yield f"merchant {one['merchant']} ({one['mode'] or 'no run yet'})"
         yield from (f"  {line}" for line in _lines_of_merchant(one, running=lock is not None))

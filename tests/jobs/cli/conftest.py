@@ -35,7 +35,8 @@ Relink = Callable[..., Ended]
 @pytest.fixture
 def relink(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Relink]:
     """The command; what it changes in this process is put back."""
-    handlers, level, handler = list(logging.root.handlers), logging.root.level, signal.getsignal(signal.SIGTERM)
+    handlers, level = list(logging.root.handlers), logging.root.level
+    caught = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     for name in ("RELINK_CONFIG", "STRIPE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -49,7 +50,8 @@ def relink(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     yield call
     logging.root.handlers[:], logging.root.level = handlers, level
     logging.captureWarnings(False)
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in caught.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.wiring import wire
 from tests.jobs.cli.conftest import Relink, deployed
+from tests.jobs.cli.processes import start, wait_for_post
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import KEY, SCOPE, Nights, small_world
 
@@ -186,24 +183,6 @@ def test_dry_run_of_a_database_that_does_not_exist_makes_none(
 
 
 # A run in a process of its own
-
-
-def start(nights: Nights, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "jobs", *arguments],
-        cwd=nights.directory,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "STRIPE_API_KEY": KEY, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_post(nights: Nights) -> None:
-    until = time.monotonic() + 60
-    while not nights.world.faults.injected:
-        assert time.monotonic() < until, "no POST came"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
