@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,28 +23,38 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.simulator.server import SimulatorServer
-from tests.chaos.deployment import Template, clock_of, make_template, settings_for
-from tests.chaos.night_process import fork, run_night
+from tests.chaos.deployment import Command, Template, clock_of, make_held_template, make_template, settings_for
+from tests.chaos.night_process import Ended, fork, run_night
+from tests.chaos.scenarios import SCENARIOS, given_for
 from tests.chaos.servers import PostgresServer
-from tests.chaos.trials import GAPS_HOURS, Catalogue, draw_trial, run_trial
+from tests.chaos.trials import GAPS_HOURS, Catalogue, draw_trial, run_trial, scenario_of
 from tests.chaos.variants import VARIANTS
 
 DATABASES = ("sqlite", "postgresql")
+TEMPLATES = {"night": make_template, "held": make_held_template}
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What trials of one database start from, and how to reset a slot for one."""
+    """What trials of one database start from, and how to reset a slot for one; `held` is for those that need a held night."""
 
     template: Template
     server: PostgresServer | None
+    name: str = "night"
+    held: Stage | None = None
+
+    def of(self, name: str) -> Stage:
+        """The stage of a template."""
+        chosen = self if name == self.name else self.held
+        assert chosen is not None
+        return chosen
 
     def prepare(self, slot: Path) -> str:
         """Put a slot into the state of the template; returns the URL of its database."""
         self.template.copy_files(slot)
         if self.server is None:
             return f"sqlite:///{slot / 'relink.db'}"
-        return self.server.copy_database("template_night", self.database_of(slot))
+        return self.server.copy_database(f"template_{self.name}", self.database_of(slot))
 
     def database_of(self, slot: Path) -> str:
         """The name of a slot's own PostgreSQL database."""
@@ -52,8 +62,10 @@ class Stage:
 
 
 @contextmanager
-def staged(databases: Sequence[str]) -> Iterator[tuple[Path, dict[str, Stage], Catalogue]]:
-    """A directory in memory, a template for each kind of database, and the catalogue of moments."""
+def staged(
+    databases: Sequence[str], scenarios: Collection[str] = ("run",)
+) -> Iterator[tuple[Path, dict[str, Stage], dict[str, Catalogue]]]:
+    """A directory in memory, the templates for each kind of database, and the moments of each scenario."""
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="relink-chaos-", dir=memory if os.access(memory, os.W_OK) else None))
     # One thread for Arrow, and the system's memory: pools would have to be made anew in every child.
@@ -64,31 +76,53 @@ def staged(databases: Sequence[str]) -> Iterator[tuple[Path, dict[str, Stage], C
         stages: dict[str, Stage] = {}
         for name in databases:
             server = stack.enter_context(PostgresServer.started()) if name == "postgresql" else None
-            directory = root / f"template-{name}"
-            directory.mkdir()
-            url = f"sqlite:///{directory / 'relink.db'}" if server is None else server.new_database("template_night")
-            stages[name] = Stage(make_template(directory, url), server)
-        catalogue = _catalogue(root, next(iter(stages.values())))
+            held = None
+            if any(SCENARIOS[one].template == "held" for one in scenarios):
+                held = _stage(root / f"held-{name}", server, "held")
+            stages[name] = replace(_stage(root / f"night-{name}", server, "night"), held=held)
+        first_stage = next(iter(stages.values()))
+        catalogues = {name: _catalogue(root, first_stage, name) for name in scenarios}
         gc.collect()
         gc.freeze()
-        yield root, stages, catalogue
+        yield root, stages, catalogues
 
 
-def _catalogue(root: Path, stage: Stage) -> Catalogue:
-    """Run a night, and one that recovers from a kill in a POST, to learn the names of all moments; import what they import."""
+def _stage(directory: Path, server: PostgresServer | None, name: str) -> Stage:
+    directory.mkdir()
+    url = f"sqlite:///{directory / 'relink.db'}" if server is None else server.new_database(f"template_{name}")
+    return Stage(TEMPLATES[name](directory, url), server, name)
+
+
+def _catalogue(root: Path, stage: Stage, name: str) -> Catalogue:
+    """Perform a scenario's command as if a kill in a POST had come before, to learn the names of all moments; import what it imports.
+
+    What it does at first and what while recovering is told apart for a night; another command's recovery is a night's or its own again.
+    """
+    scenario = SCENARIOS[name]
+    stage = stage.of(scenario.template)
 
     def learn() -> None:
         slot = root / "learning"
         url = stage.prepare(slot)
         world = stage.template.world
         with SimulatorServer(world) as server:
-            settings = settings_for(server.base_url, url, slot / "reports")
+            settings = settings_for(server.base_url, url, slot / "reports", braked=scenario.braked)
+
+            given = given_for(name, stage.template, slot, server.base_url)
+
+            def trace(command: Command) -> Ended:
+                return run_night(settings, clock_of(world), command=command, trace=True)
+
+            if scenario.before is not None:
+                trace(scenario.before(given))
             world.faults.script("reset_after", method="POST", times=3)
             started = time.monotonic()
-            first = run_night(settings, clock_of(world), trace=True)
+            first = trace(scenario.command(given))
             seconds = time.monotonic() - started
-            world.advance(hours=23)
-            second = run_night(settings, clock_of(world), trace=True)
+            second = first
+            if name == "run":
+                world.advance(hours=23)
+                second = trace(scenario.command(given))
         told = {
             "first": Counter(first.moments),
             "recovery": Counter(second.moments),
@@ -99,11 +133,11 @@ def _catalogue(root: Path, stage: Stage) -> Catalogue:
 
     child = fork(learn)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        raise SystemExit("the nights that show the moments failed")
+        raise SystemExit(f"the commands that show the moments of {name} failed")
     told = json.loads((root / "moments.json").read_text())
-    for name in told["modules"]:
+    for module in told["modules"]:
         with suppress(ImportError):
-            importlib.import_module(name)
+            importlib.import_module(module)
     return Catalogue(told["first"], told["recovery"], told["night_seconds"])
 
 
@@ -112,7 +146,8 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
     databases = DATABASES if options.database == "both" else (options.database,)
     numbers = [options.only] if options.only is not None else list(range(options.first, options.first + options.trials))
     outcomes: list[dict[str, Any]] = []
-    with staged(databases) as (root, stages, catalogue):
+    scenarios = sorted({scenario_of(number, options.variant)[0] for number in numbers})
+    with staged(databases, scenarios) as (root, stages, catalogues):
         started = time.monotonic()
         free = [root / f"slot-{number}" for number in range(options.workers)]
         at_work: dict[int, tuple[int, Path, int]] = {}
@@ -120,7 +155,7 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
             while numbers and free:
                 number, slot = numbers.pop(0), free.pop()
                 child = fork(
-                    lambda number=number, slot=slot: _work(options, databases, stages, catalogue, number, slot)
+                    lambda number=number, slot=slot: _work(options, databases, stages, catalogues, number, slot)
                 )
                 at_work[os.pidfd_open(child)] = (child, slot, number)
             ready, _, _ = select.select(list(at_work), [], [])
@@ -133,21 +168,21 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
                 if options.progress and len(outcomes) % 100 == 0:
                     print(f"{len(outcomes)} trials, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         seconds = time.monotonic() - started
-    return summed_up(outcomes, seconds, catalogue)
+    return summed_up(outcomes, seconds, catalogues)
 
 
 def _work(
     options: argparse.Namespace,
     databases: Sequence[str],
-    stages: dict[str, Stage],
-    catalogue: Catalogue,
+    stages: Mapping[str, Stage],
+    catalogues: Mapping[str, Catalogue],
     number: int,
     slot: Path,
 ) -> None:
-    trial = draw_trial(options.seed, number, databases, catalogue, options.variant, options.part)
+    trial = draw_trial(options.seed, number, databases, catalogues, options.variant, options.part)
     if options.gap:
         trial = replace(trial, gap=options.gap)
-    stage = stages[trial.database]
+    stage = stages[trial.database].of(SCENARIOS[trial.scenario].template)
     url = stage.prepare(slot)
     outcome = run_trial(trial, stage.template, slot, url)
     (slot / "outcome.json").write_text(json.dumps(outcome.as_json()))
@@ -162,8 +197,10 @@ def _outcome(slot: Path, number: int, code: int) -> dict[str, Any]:
     return told
 
 
-def summed_up(outcomes: Sequence[dict[str, Any]], seconds: float, catalogue: Catalogue) -> dict[str, Any]:
-    """The figures, by database and gap, and every trial that shows something wrong."""
+def summed_up(
+    outcomes: Sequence[dict[str, Any]], seconds: float, catalogues: Mapping[str, Catalogue]
+) -> dict[str, Any]:
+    """The figures, by database and gap and by what was killed, and every trial that shows something wrong."""
     done = [one for one in outcomes if "broken" not in one]
     rows = []
     for database in DATABASES:
@@ -175,7 +212,10 @@ def summed_up(outcomes: Sequence[dict[str, Any]], seconds: float, catalogue: Cat
     return {
         "figures": {**_figures(done), "seconds": round(seconds, 1), "trials_a_second": round(len(done) / seconds, 1)},
         "rows": rows,
-        "moments": len({*catalogue.first, *catalogue.recovery}),
+        "scenarios": {
+            name: _figures([one for one in done if one["scenario"] == name]) for name in SCENARIOS if name in catalogues
+        },
+        "moments": len({name for one in catalogues.values() for name in (*one.first, *one.recovery)}),
         "moments_killed_at": len({one["moment"] for one in done if one["moment"] and one["kills"]}),
         "broken": [one for one in outcomes if "broken" in one],
         "suspicious": suspicious,
@@ -199,15 +239,33 @@ def _figures(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_table(summary: dict[str, Any]) -> str:
-    """The figures as a Markdown table."""
+    """The figures as two Markdown tables: by database and gap, and by what was killed."""
+    rows = [([row["database"], row["gap"]], row) for row in summary["rows"]]
+    scenarios = [([name], figures) for name, figures in summary["scenarios"].items()]
+    return "\n\n".join(
+        [
+            _table(["database", "gap"], [*rows, (["all", ""], summary["figures"])]),
+            _table(["killed"], scenarios),
+        ]
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[tuple[list[str], dict[str, Any]]]) -> str:
     names = ("trials", "kills", "second_kills", "contacts_twice", "lost", "wrong")
-    lines = [
-        "| database | gap | trials | kills | of these while recovering | asked twice | lost | other faults | unknown | renewed offers |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in [*summary["rows"], {"database": "all", "gap": "", **summary["figures"]}]:
+    titles = (
+        "trials",
+        "kills",
+        "of these while recovering",
+        "asked twice",
+        "lost",
+        "other faults",
+        "unknown",
+        "renewed offers",
+    )
+    lines = [f"| {' | '.join([*heads, *titles])} |", "|---" * (len(heads) + len(titles)) + "|"]
+    for first, row in rows:
         unknown = "; ".join(f"{number} {reason}" for reason, number in sorted(row["unknown"].items())) or "0"
-        cells = [row["database"], row["gap"], *(f"{row[name]:,}" for name in names), unknown, f"{row['renewed']:,}"]
+        cells = [*first, *(f"{row[name]:,}" for name in names), unknown, f"{row['renewed']:,}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

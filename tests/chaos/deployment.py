@@ -20,7 +20,7 @@ from jobs.nightly import run as run_night
 from jobs.settings import Settings, parse_settings
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import DEFAULT_KEY, World
-from jobs.wiring import wire
+from jobs.wiring import Wiring, wire
 from jobs.work import Work
 from reconcile.ledger import check_rows, require_clean
 from reports.verification import verify
@@ -29,6 +29,7 @@ COOLDOWN_DAYS = 4
 PENDING_DAYS = 7
 
 ASKED_BEFORE = "fcauth_0"
+ASKED_BY_OTHERS = "fcauth_2"
 SHARED = "fcauth_1"
 BROKEN = (SHARED, "fcauth_2", "fcauth_3", "fcauth_4")
 """Authorizations that break before a trial; the last two are one customer's, of whom one is asked about at a time."""
@@ -55,8 +56,12 @@ def build_world() -> World:
     return world
 
 
-def settings_for(base_url: str, database_url: str, reports: Path) -> Settings:
-    """The defaults, for a stand-in that may be called as fast as it answers."""
+LOW_BRAKES = {"minimum": 2, "newly_broken_share": 0.2}
+"""Brakes that hold the banks which break before a trial."""
+
+
+def settings_for(base_url: str, database_url: str, reports: Path, *, braked: bool = False) -> Settings:
+    """The defaults, for a stand-in that may be called as fast as it answers; `braked` holds whatever breaks before a trial."""
     return parse_settings(
         {
             "merchants": [{"name": "main"}],
@@ -68,6 +73,7 @@ def settings_for(base_url: str, database_url: str, reports: Path) -> Settings:
             },
             "database": {"url": database_url},
             "relink": {"cooldown_days": COOLDOWN_DAYS, "pending_days": PENDING_DAYS},
+            "brakes": LOW_BRAKES if braked else {},
             "reports": {"directory": str(reports), "formats": ["csv", "parquet"]},
         }
     )
@@ -83,11 +89,22 @@ def load_ledger(world: World, database_url: str) -> None:
         records.load_ledger(database, require_clean(check_rows(rows, ["main"])))
 
 
-def run_one_night(settings: Settings, now: Callable[[], datetime], work: Work | None = None) -> RunResult:
-    """One real run; only the clock is the world's, and pauses take no time."""
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the product: what it does, and the name under which it takes the lock; None for one that changes nothing."""
+
+    perform: Callable[[Wiring], RunResult]
+    holder: str | None = "run"
+
+
+NIGHT = Command(lambda wiring: run_night(wiring, Work("run")))
+
+
+def run_command(settings: Settings, now: Callable[[], datetime], command: Command = NIGHT) -> RunResult:
+    """One real command; only the clock is the world's, and pauses take no time."""
     environment = {"STRIPE_API_KEY": DEFAULT_KEY}
-    with wire(settings, environment, holder="run", clock=now, sleep=lambda _: None) as wiring:
-        return run_night(wiring, work or Work("run"))
+    with wire(settings, environment, holder=command.holder, clock=now, sleep=lambda _: None) as wiring:
+        return command.perform(wiring)
 
 
 def clock_of(world: World) -> Callable[[], datetime]:
@@ -97,10 +114,14 @@ def clock_of(world: World) -> Callable[[], datetime]:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The state to start a trial from: the world after the first night, and that night's database and reports."""
+    """The state to start a trial from: the world after a night, and that night's database and reports.
+
+    `held_plan_hash` is of the plan that the brakes held in the last night.
+    """
 
     world: World
     directory: Path
+    held_plan_hash: str = ""
 
     def copy_files(self, directory: Path) -> None:
         """Put the reports, and the database where it is a file, into a trial's directory."""
@@ -113,7 +134,7 @@ def make_template(directory: Path, database_url: str) -> Template:
     world = build_world()
     load_ledger(world, database_url)
     with SimulatorServer(world) as server:
-        result = run_one_night(settings_for(server.base_url, database_url, directory / "reports"), clock_of(world))
+        result = run_command(settings_for(server.base_url, database_url, directory / "reports"), clock_of(world))
     assert result.exit_code == 0, result.why
     assert result.report_directory is not None
     assert verify(result.report_directory) == []
@@ -122,6 +143,23 @@ def make_template(directory: Path, database_url: str) -> Template:
     for authorization in BROKEN:
         world.break_authorization(authorization)
     return Template(world, directory)
+
+
+def make_held_template(directory: Path, database_url: str) -> Template:
+    """Add a night that is held, after which the customer of the first night relinks.
+
+    Two hours pass, so that whoever works from the snapshot of that night reads again what it is about to ask for.
+    """
+    world = make_template(directory, database_url).world
+    with SimulatorServer(world) as server:
+        settings = settings_for(server.base_url, database_url, directory / "reports", braked=True)
+        held = run_command(settings, clock_of(world))
+        assert held.exit_code == 5, held.why
+        plan_hash = held.nights[0].held_plan_hash
+        assert plan_hash is not None
+    world.advance(hours=2)
+    world.answer(world.effects[0].session_id, "whole", lag_seconds=0)
+    return Template(world, directory, plan_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +171,7 @@ class Row:
     breakage_number: int
     attempt: int
     state: str
-    idempotency_key: str
+    idempotency_key: str | None
     session_id: str | None
     attempting_at: float | None
     answered_at: float | None
@@ -146,15 +184,20 @@ _COLUMNS = ", ".join(Row.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What the records say: every request by id, and the runs that count as running."""
+    """What the records say: every request by id, the runs that count as running, and what was concluded of each request, in order."""
 
     requests: dict[str, Row]
     running: list[str]
+    outcomes: dict[str, list[tuple[str, str | None, int]]]
 
 
 def read_books(database_url: str, scratch: Path) -> Books:
     """Read the records without disturbing what a killed run left: a SQLite database is copied first, for whoever opens it mends it."""
-    statements = (f"SELECT {_COLUMNS} FROM relink_requests", "SELECT run_id FROM relink_runs WHERE state = 'running'")
+    statements = (
+        f"SELECT {_COLUMNS} FROM relink_requests",
+        "SELECT run_id FROM relink_runs WHERE state = 'running'",
+        "SELECT request_id, outcome, result_authorization_id, accounts_cured FROM relink_outcomes ORDER BY id",
+    )
     if database_url.startswith("sqlite:///"):
         path = Path(database_url.removeprefix("sqlite:///"))
         scratch.mkdir(exist_ok=True)
@@ -171,7 +214,10 @@ def read_books(database_url: str, scratch: Path) -> Books:
         with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
             found = [connection.execute(statement).fetchall() for statement in statements]
     rows = [Row(*row[:7], _seconds(row[7]), _seconds(row[8]), *row[9:]) for row in found[0]]
-    return Books({row.request_id: row for row in rows}, [run_id for (run_id,) in found[1]])
+    outcomes: dict[str, list[tuple[str, str | None, int]]] = {}
+    for request_id, *outcome in found[2]:
+        outcomes.setdefault(request_id, []).append(tuple(outcome))
+    return Books({row.request_id: row for row in rows}, [run_id for (run_id,) in found[1]], outcomes)
 
 
 def _seconds(moment: datetime | int | None) -> float | None:

@@ -68,10 +68,19 @@ def check_end(books: Books, effects: Iterable[Effect], log: Iterable[LoggedCall]
     _check_contacts(known, effects, findings)
     _check_known(known, effects, findings)
     _check_unknown(rows, findings)
+    _check_outcomes(books, findings)
     _check_fence(log, findings)
     for names in MUST_BE_ASKED:
         if not any(row.authorization_id in names and row.state in ("created", "unknown") for row in rows):
             findings.lost.append(f"nobody was asked about {' or '.join(names)}")
+
+
+def check_collected(books: Books, session_id: str, findings: Findings) -> None:
+    """The answer of a session was concluded, and once."""
+    known = {row.session_id: row.request_id for row in books.requests.values()}
+    concluded = [outcome for outcome, _, _ in books.outcomes.get(known.get(session_id, ""), [])]
+    if concluded != ["relinked"]:
+        findings.wrong.append(f"the session that was answered has the outcomes {concluded}")
 
 
 class Reports:
@@ -110,7 +119,7 @@ def _row_of_each(effects: Iterable[Effect], rows: Iterable[Row]) -> dict[str, Ro
     by_session = {row.session_id: row for row in rows if row.session_id is not None}
     by_key: dict[str | None, Row] = {}
     for row in rows:
-        if row.state != "not_sent" or row.idempotency_key not in by_key:
+        if row.idempotency_key is not None and (row.state != "not_sent" or row.idempotency_key not in by_key):
             by_key[row.idempotency_key] = row
     found = {
         effect.session_id: by_session.get(effect.session_id) or by_key.get(effect.idempotency_key) for effect in effects
@@ -181,6 +190,16 @@ def _check_unknown(rows: Iterable[Row], findings: Findings) -> None:
             findings.unknown["Stripe answered 500"] += 1
         else:
             findings.wrong.append(f"request {row.request_id} is unknown because of {row.error_type} {row.http_status}")
+
+
+def _check_outcomes(books: Books, findings: Findings) -> None:
+    """No outcome was concluded twice."""
+    for request_id, concluded in books.outcomes.items():
+        findings.wrong += [
+            f"outcome {first} of request {request_id} was recorded twice"
+            for first, second in pairwise(concluded)
+            if first == second
+        ]
 
 
 def _check_fence(log: Iterable[LoggedCall], findings: Findings) -> None:

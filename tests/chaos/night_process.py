@@ -1,4 +1,4 @@
-"""One night in a process of its own, which may be killed at a named moment by itself or at any moment from outside."""
+"""One night, or another command, in a process of its own, which may be killed at a named moment by itself or at any moment from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from jobs.settings import Settings
 from reconcile.errors import RelinkError
 from tests.chaos import failpoints
-from tests.chaos.deployment import run_one_night
+from tests.chaos.deployment import NIGHT, Command, run_command
 
 LONGEST_NIGHT_SECONDS = 120
 
@@ -44,6 +44,7 @@ class Ended:
     exit_code: int | None = None
     complete: bool = False
     finished_before: bool = False
+    held_plan_hash: str | None = None
     why: str | None = None
     moments: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
@@ -108,6 +109,7 @@ def start_night(
     now: Callable[[], datetime],
     at: Kill | None = None,
     *,
+    command: Command = NIGHT,
     signal_number: int = signal.SIGKILL,
     prepare: Callable[[], None] = lambda: None,
     trace: bool = False,
@@ -132,7 +134,7 @@ def start_night(
             failpoints.install(moments.append)
         elif at is not None and at.moment is not None:
             failpoints.install(_signaller(at, signal_number))
-        told = _result(settings, now)
+        told = _result(settings, now, command)
         if trace:
             told |= {"moments": moments, "modules": sorted(sys.modules)}
         with os.fdopen(writer, "w") as pipe:
@@ -148,25 +150,31 @@ def run_night(
     now: Callable[[], datetime],
     kill: Kill | None = None,
     *,
+    command: Command = NIGHT,
     prepare: Callable[[], None] = lambda: None,
     trace: bool = False,
 ) -> Ended:
     """Run a night in a child, kill it where that is asked for, and wait for its end."""
-    night = start_night(settings, now, kill, prepare=prepare, trace=trace)
+    night = start_night(settings, now, kill, command=command, prepare=prepare, trace=trace)
     if kill is not None and kill.seconds is not None:
         night.kill_after(kill.seconds)
     return night.end()
 
 
-def _result(settings: Settings, now: Callable[[], datetime]) -> dict[str, Any]:
+def _result(settings: Settings, now: Callable[[], datetime], command: Command) -> dict[str, Any]:
     try:
-        result = run_one_night(settings, now)
+        result = run_command(settings, now, command)
     except RelinkError as error:
         return {"exit_code": error.exit_code, "why": str(error)}
     except Exception:
         return {"exit_code": 1, "why": traceback.format_exc()}
-    finished = result.already_finished is not None
-    return {"exit_code": result.exit_code, "complete": result.complete, "finished_before": finished, "why": result.why}
+    return {
+        "exit_code": result.exit_code,
+        "complete": result.complete,
+        "finished_before": result.already_finished is not None,
+        "held_plan_hash": next((night.held_plan_hash for night in result.nights), None),
+        "why": result.why,
+    }
 
 
 def _signaller(at: Kill, signal_number: int) -> failpoints.Reached:

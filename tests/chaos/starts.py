@@ -20,7 +20,7 @@ from jobs.adapters.database import open_database
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import DEFAULT_KEY
 from tests.chaos.campaign import Stage
-from tests.chaos.deployment import Template, clock_of, run_one_night, settings_for
+from tests.chaos.deployment import Template, clock_of, run_command, settings_for
 from tests.chaos.night_process import Ended, Kill, fork, run_night, start_night
 from tests.chaos.trials import wait_until_idle
 
@@ -55,7 +55,7 @@ def race(stage: Stage, slot: Path, starts: int) -> Race:
             os.read(go_reader, 1)  # ends when the last writer is gone: for all at once
             started = time.monotonic()
             try:
-                code = run_one_night(settings, clock_of(world)).exit_code
+                code = run_command(settings, clock_of(world)).exit_code
             except Exception as error:
                 code = getattr(error, "exit_code", 1)
             os.write(told_writer, f"{code} {time.monotonic() - started:.3f}\n".encode())

@@ -1,20 +1,30 @@
-"""One trial: a night that is killed, a gap, perhaps a second kill while recovering, and an undisturbed night; then what must hold."""
+"""One trial: a command that is killed, a gap, perhaps a second kill while recovering, and an undisturbed night; then what must hold."""
 
 from __future__ import annotations
 
 import random
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
-from tests.chaos.deployment import Template, clock_of, read_books, settings_for
-from tests.chaos.invariants import Findings, Reports, check_end, check_leftovers, check_progress
+from tests.chaos.deployment import (
+    ASKED_BEFORE,
+    NIGHT,
+    Books,
+    Command,
+    Template,
+    clock_of,
+    read_books,
+    settings_for,
+)
+from tests.chaos.invariants import Findings, Reports, check_collected, check_end, check_leftovers, check_progress
 from tests.chaos.night_process import Ended, Kill, run_night
+from tests.chaos.scenarios import SCENARIOS, given_for, release, turn_of
 from tests.chaos.variants import VARIANTS
 
 GAPS_HOURS = {"10 min": 1 / 6, "23 h": 23.0, "25 h": 25.0, "8 d": 192.0}
@@ -41,7 +51,7 @@ FAULTS_OF_READS = ("reset_before", "reset_after", "cut_body", "error_500_before"
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The moments of a first and of a recovering night, how often each is reached, and how long a night takes."""
+    """The moments of a command at first and while recovering, how often each is reached, and how long the command takes."""
 
     first: dict[str, int]
     recovery: dict[str, int]
@@ -58,6 +68,7 @@ class Trial:
 
     seed: int
     number: int
+    scenario: str
     database: str
     gap: str
     first: Kill
@@ -82,6 +93,7 @@ class Outcome:
         trial, findings = self.trial, self.findings
         return {
             "number": trial.number,
+            "scenario": trial.scenario,
             "database": trial.database,
             "gap": trial.gap,
             "faults": trial.faults,
@@ -98,24 +110,38 @@ class Outcome:
         }
 
 
+def scenario_of(number: int, variant: str = "product") -> tuple[str, int]:
+    """The scenario of a trial and its number among those of that scenario; a variant is only shown nights."""
+    return turn_of(number) if variant == "product" else ("run", number)
+
+
 def draw_trial(
-    seed: int, number: int, databases: Sequence[str], catalogue: Catalogue, variant: str = "product", part: str = ""
+    seed: int,
+    number: int,
+    databases: Sequence[str],
+    catalogues: Mapping[str, Catalogue],
+    variant: str = "product",
+    part: str = "",
 ) -> Trial:
-    """Draw a trial: databases and gaps take turns, and so do the named moments; the rest is chance.
+    """Draw a trial: scenarios, databases and gaps take turns, and so do the named moments; the rest is chance.
 
     Args:
+        catalogues: by scenario.
         part: only moments whose name has one of these words, separated by commas.
     """
+    scenario, turn_in_scenario = scenario_of(number, variant)
+    catalogue = catalogues[scenario]
     chance = random.Random(f"{seed}:{number}")
     gaps = list(GAPS_HOURS)
     names = sorted(name for name in catalogue.first if not part or any(word in name for word in part.split(",")))
-    cycle, place = divmod(number, len(gaps) * len(names))
+    cycle, place = divmod(turn_in_scenario, len(gaps) * len(names))
     turn, place = divmod(place, len(names))
     # A prime step, so that neighbours in time are not neighbours in name.
     first = names[place * 7919 % len(names)]
     return Trial(
         seed=seed,
         number=number,
+        scenario=scenario,
         database=databases[(place // len(gaps) + cycle) % len(databases)],
         gap=gaps[(place + turn) % len(gaps)],
         first=_draw_kill(chance, first, catalogue.first, catalogue.night_seconds),
@@ -144,48 +170,96 @@ def _draw_kill(chance: random.Random, name: str, counts: dict[str, int], night_s
 
 def run_trial(trial: Trial, template: Template, directory: Path, database_url: str) -> Outcome:
     """Carry a trial out; the world and the files are this process's own."""
-    outcome = Outcome(trial)
-    world, findings = template.world, outcome.findings
-    with SimulatorServer(world) as server:
-        settings = settings_for(server.base_url, database_url, directory / "reports")
-        now, prepare = clock_of(world), VARIANTS[trial.variant]
-        reports = Reports(directory / "reports")
-        books = read_books(database_url, directory / "scratch")
+    with SimulatorServer(template.world) as server:
+        return _Course(trial, template, directory, database_url, server).run()
+
+
+class _Course:
+    """The course of one trial, and what it showed so far."""
+
+    def __init__(
+        self, trial: Trial, template: Template, directory: Path, database_url: str, server: SimulatorServer
+    ) -> None:
+        self.trial = trial
+        self.scenario = SCENARIOS[trial.scenario]
+        self.given = given_for(trial.scenario, template, directory, server.base_url)
+        self.world = template.world
+        self.directory = directory
+        self.outcome = Outcome(trial)
+        self._server = server
+        self._database_url = database_url
+        self._settings = settings_for(server.base_url, database_url, directory / "reports", braked=self.scenario.braked)
+        self._reports = Reports(directory / "reports")
+        self._books = self._read()
+
+    def run(self) -> Outcome:
+        trial, findings = self.trial, self.outcome.findings
+        if self.scenario.before is not None:
+            self._do(self.scenario.before(self.given), (0,))
+        command = self.scenario.command(self.given)
+        contacts = self._newly_asked()
         for kill, gap in ((trial.first, trial.gap), (trial.second, trial.second_gap)):
             if kill is None and trial.faults == "none":
                 continue
             if trial.faults == ("always" if kill is trial.first else "recovering"):
-                _let_fail(world, trial)
-            ended = run_night(settings, now, kill, prepare=prepare)
-            outcome.kills += ended.killed
-            outcome.second_kills += ended.killed and kill is not trial.first
-            _check_ended(ended, findings, (0,) if trial.faults == "none" else (0, 3, 4))
-            wait_until_idle(server)
-            after = read_books(database_url, directory / "scratch")
-            check_progress(books, after, findings)
-            reports.check(findings)
-            books = after
-            world.advance(hours=GAPS_HOURS[gap])
-        world.faults.clear()
-        last = run_night(settings, now, prepare=prepare)
+                _let_fail(self.world, trial)
+            codes = self.scenario.codes
+            ended = self._do(command, codes if trial.faults == "none" else (*codes, 3, 4), kill)
+            self.outcome.kills += ended.killed
+            self.outcome.second_kills += ended.killed and kill is not trial.first
+            self._check_progress()
+            self.world.advance(hours=GAPS_HOURS[gap])
+        self.world.faults.clear()
+        if trial.scenario != "run":
+            self._do(command, self.scenario.codes)
+        if not self.scenario.contacts and self._newly_asked() != contacts:
+            findings.wrong.append(f"{trial.scenario} asked somebody")
+        self._undisturbed_night()
+        if trial.run_again:
+            posts = _posts(self.world)
+            again = self._do(NIGHT, (0,))
+            if not again.finished_before or _posts(self.world) != posts:
+                findings.wrong.append("the second run of a finished date did something")
+        self._check_progress()
+        check_end(self._books, self.world.effects, self.world.log, findings)
+        if trial.scenario == "collect":
+            check_collected(self._books, self.world.effects[0].session_id, findings)
+        check_leftovers(self.directory / "reports", findings)
+        return self.outcome
+
+    def _newly_asked(self) -> int:
+        """How many sessions there are but for the outage of the first night, whose customer may be due again."""
+        return sum(effect.authorization_id != ASKED_BEFORE for effect in self.world.effects)
+
+    def _undisturbed_night(self) -> None:
+        """A whole night; where the brakes hold it, somebody then lets its plan go."""
+        codes = (0, 5) if self.scenario.braked else (0,)
+        last = self._do(NIGHT, codes)
         if last.finished_before:
             # The date was finished before the kill: what it left unsent is the next date's.
-            world.advance(days=1)
-            last = run_night(settings, now, prepare=prepare)
-        _check_ended(last, findings, (0,))
-        if trial.run_again:
-            posts = _posts(world)
-            again = run_night(settings, now, prepare=prepare)
-            _check_ended(again, findings, (0,))
-            if not again.finished_before or _posts(world) != posts:
-                findings.wrong.append("the second run of a finished date did something")
-        wait_until_idle(server)
-        after = read_books(database_url, directory / "scratch")
-        check_progress(books, after, findings)
-        check_end(after, world.effects, world.log, findings)
-        reports.check(findings)
-        check_leftovers(directory / "reports", findings)
-    return outcome
+            self.world.advance(days=1)
+            last = self._do(NIGHT, codes)
+        if self.trial.scenario == "hold" and last.exit_code != 5:
+            self.outcome.findings.wrong.append("what was held was forgotten")
+        if last.exit_code == 5:
+            self._do(release(last.held_plan_hash or ""), (0,))
+
+    def _do(self, command: Command, allowed: Sequence[int], kill: Kill | None = None) -> Ended:
+        """Perform a command in a process of its own, and judge how it ended."""
+        prepare = VARIANTS[self.trial.variant]
+        ended = run_night(self._settings, clock_of(self.world), kill, command=command, prepare=prepare)
+        if not ended.killed and ended.exit_code not in allowed:
+            self.outcome.findings.wrong.append(f"a command ended with {ended.exit_code}: {ended.why}")
+        return ended
+
+    def _check_progress(self) -> None:
+        wait_until_idle(self._server)
+        before, self._books = self._books, self._read()
+        check_progress(before, self._books, self.outcome.findings)
+        self._reports.check(self.outcome.findings)
+
+    def _read(self) -> Books:
+        return read_books(self._database_url, self.directory / "scratch")
 
 
 def wait_until_idle(server: SimulatorServer) -> None:
@@ -201,11 +275,6 @@ def wait_until_idle(server: SimulatorServer) -> None:
         if time.monotonic() > end:
             raise TimeoutError("the stand-in is still answering a process that is dead")
         time.sleep(0.001)
-
-
-def _check_ended(ended: Ended, findings: Findings, allowed: Sequence[int]) -> None:
-    if not ended.killed and ended.exit_code not in allowed:
-        findings.wrong.append(f"a night ended with {ended.exit_code}: {ended.why}")
 
 
 def _let_fail(world: World, trial: Trial) -> None:

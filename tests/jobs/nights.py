@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +80,26 @@ def ledger_of(world: World, merchant: str | None = None) -> list[LedgerRow]:
         {"account_id": account.id, "account_holder_id": account.holder.id, "status": "open", "purpose": "data", **more}
         for account in world.listing
     ]
+
+
+def make_session(base_url: str, customer_id: str, authorization_id: str | None, **more: str) -> str:
+    """Make a session at the stand-in past the product, as a colleague's script would; returns its id."""
+    fields = {
+        "account_holder[type]": "customer",
+        "account_holder[customer]": customer_id,
+        "permissions[0]": "balances",
+        "permissions[1]": "transactions",
+    }
+    if authorization_id is not None:
+        fields["relink_options[authorization]"] = authorization_id
+    request = urllib.request.Request(
+        base_url + SESSIONS,
+        urllib.parse.urlencode(fields | more).encode(),
+        {"Authorization": f"Bearer {KEY}", "Stripe-Version": "2026-09-30.preview"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        session_id: str = json.loads(answer.read())["id"]
+    return session_id
 
 
 class Nights:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import urllib.parse
-import urllib.request
 from datetime import timedelta
 
 import pytest
 
 from jobs.nightly import RunResult
 from jobs.work import Work
-from tests.jobs.nights import KEY, SESSIONS, Nights, assert_ties, outcomes, steps, table
+from tests.jobs.nights import Nights, assert_ties, make_session, outcomes, steps, table
 
 
 def foreign_session(nights: Nights, authorization_id: str | None = "fcauth_1", **more: str) -> str:
     """A session that a colleague's script made, without our records knowing."""
-    import json
-
     number = (authorization_id or "fcauth_1").removeprefix("fcauth_")
-    fields = {
-        "account_holder[type]": "customer",
-        "account_holder[customer]": f"cus_{number}",
-        "permissions[0]": "balances",
-        "permissions[1]": "transactions",
-    }
-    if authorization_id is not None:
-        fields["relink_options[authorization]"] = authorization_id
-    request = urllib.request.Request(
-        nights.server.base_url + SESSIONS,
-        urllib.parse.urlencode(fields | more).encode(),
-        {"Authorization": f"Bearer {KEY}", "Stripe-Version": "2026-09-30.preview"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        session_id: str = json.loads(answer.read())["id"]
-    return session_id
+    return make_session(nights.server.base_url, f"cus_{number}", authorization_id, **more)
 
 
 def adopt(nights: Nights, *session_ids: str, **more: object) -> RunResult:
