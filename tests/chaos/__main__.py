@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tests.chaos import campaign, starts
+from tests.chaos import figures as figures_of
 from tests.chaos.race_all import apart
 from tests.chaos.variants import TELLING_GAPS
 
@@ -30,7 +31,7 @@ def main() -> int:
     seed = ("--seed", str(options.seed), "--progress")
     summary = campaign.run_campaign(campaign.parser().parse_args(["--trials", str(options.trials), *seed]))
     figures = summary["figures"]
-    print(campaign.as_table(summary))
+    print(figures_of.as_table(summary))
     print(
         f"\nKilled at {summary['moments_killed_at']} of {summary['moments']} named moments, and at random; seed {options.seed}; "
         f"{figures['seconds']:.0f} s on {os.cpu_count()} cores, {figures['trials_a_second']} trials a second.\n"
@@ -45,7 +46,7 @@ def main() -> int:
         print(f"| {variant} | {found['trials']} | {found['contacts_twice']} | {found['lost']} |", flush=True)
         failed = failed or not found["contacts_twice"]
     print("\n| database | simultaneous starts | exit codes | slowest refusal | contacts |\n|---|---|---|---|---|")
-    for database in campaign.DATABASES:
+    for database in figures_of.DATABASES:
         with campaign.staged((database,)) as (root, stages, _):
             stage = stages[database]
             race = apart(root / "slot-0", lambda slot, stage=stage: asdict(starts.race(stage, slot, options.starts)))
