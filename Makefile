@@ -3,6 +3,7 @@
 #   make demo     several simulated nights of the real job, in ./demo; no key, no network
 #   make test     the tests
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
+#   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
@@ -15,6 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 TEST_WORKERS ?= auto
 DEMO_OPTIONS ?=
+LOOK_OPTIONS ?=
 TRIALS ?= 10000
 STARTS ?= 200
 
@@ -22,7 +24,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check fix columns lock
+.PHONY: help install demo test chaos look check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -48,6 +50,13 @@ test: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos --trials $(TRIALS) --starts $(STARTS)
 
+look: $(VENV)/installed-look
+	$(BIN)/python -m tests.look $(LOOK_OPTIONS)
+
+$(VENV)/installed-look: $(INSTALLED) tests/look/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/look/requirements.lock
+	@touch $@
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,3 +79,5 @@ lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-header --no-annotate -o requirements.lock
+	uv pip compile --group look -c requirements.lock --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-header --no-annotate -o tests/look/requirements.lock

@@ -5,6 +5,7 @@ Everything that comes from outside is escaped by Jinja; nothing on the page runs
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import date
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports.closed_lists import ALL_LISTS
 from reports.glossary import TERMS, about_value
@@ -71,7 +72,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(day=_day, words=_words, meaning=_meaning, is_number=_is_number, drawing=Markup)
+    environment.filters.update(day=_day, words=_words, meaning=_meaning, is_number=_is_number)
+    environment.filters.update(coded=_coded, drawing=Markup)
     return environment
 
 
@@ -83,6 +85,11 @@ def _day(text: str) -> str:
 def _words(text: str) -> str:
     """Words from outside without the characters that no page may hold."""
     return "".join(" " if unicodedata.category(each) in ("Cc", "Cs") else each for each in text)
+
+
+def _coded(text: str) -> Markup:
+    """A sentence of ours, with what stands between backticks set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
 
 
 def _meaning(text: str, name: str) -> str | None:

@@ -258,7 +258,7 @@ def _control_grid(summary: Mapping[str, Any]) -> Grid:
     return Grid(
         "control",
         "Control totals: each counted in the files and where it came from",
-        ("Total", "Left", "Right", ""),
+        ("Total", "Left", "Right", "Check"),
         tuple(lines),
         (
             (

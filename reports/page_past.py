@@ -82,7 +82,7 @@ def _changes_grid(base: PastRun, before: int, now: int, groups: Mapping[str, Seq
     return Grid(
         "changes",
         f"What changed since the last complete run, {base.run_id}",
-        ("", "Accounts", "Money on them"),
+        ("What", "Accounts", "Money on them"),
         tuple(lines),
         (
             (f"broken on {base.run_date}", f"{base.name}/accounts.parquet where {broken}"),

@@ -33,7 +33,10 @@ REVIEW_OF_AFFECTED = (
 def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
     """What is wrong with the run, the worst first, then what is merely worth knowing."""
     if summary["counts"] is None:
-        yield Notice("The run stopped before it could report.", detail=summary["why"] or "")
+        yield Notice(
+            "The run stopped before it could report. Mend what stopped it and start it again: what was begun is settled first.",
+            detail=summary["why"] or "",
+        )
     merchants: Sequence[Row] = summary["merchants"]
     for one in merchants:
         if not one["complete"] and summary["counts"] is not None:

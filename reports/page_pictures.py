@@ -101,6 +101,8 @@ def trend(name: str, grid: Grid, words: str) -> Picture | None:
     """The broken accounts of each date above, what was asked and what came back below; None before the second date."""
     if len(grid.lines) < 2:
         return None
+    from matplotlib.ticker import MaxNLocator
+
     days = [float(date.fromisoformat(line.label).toordinal()) for line in grid.lines]
 
     def draw(axes: Axes) -> None:
@@ -110,6 +112,7 @@ def trend(name: str, grid: Grid, words: str) -> Picture | None:
         step = max(1, len(days) // 8)
         axes.set_xticks(days[::step], [line.label[5:] for line in grid.lines[::step]])
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(axis="y", color=LINE, linewidth=0.6)
         axes.tick_params(axis="y", colors=SOFT)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=3, handlelength=1.2)

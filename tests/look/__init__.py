@@ -1,0 +1,1 @@
+"""What only other people's programs can show: the page in a real browser."""
