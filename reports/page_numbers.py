@@ -263,7 +263,7 @@ def _control_grid(summary: Mapping[str, Any]) -> Grid:
         (
             (
                 "Left, Right",
-                "control in summary.json; `relink` counts them again from the files when a report is verified",
+                "control in summary.json and manifest.json",
             ),
         ),
         empty="This run has no control totals.",
