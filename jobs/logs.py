@@ -27,6 +27,7 @@ _THIRD_PARTIES = (
     "apscheduler",
     "asyncio",
     "charset_normalizer",
+    "matplotlib",
     "opentelemetry",
     "py.warnings",
     "requests",
@@ -34,8 +35,8 @@ _THIRD_PARTIES = (
     "stripe",
     "urllib3",
 )
-# The Stripe SDK logs whole bodies at debug, and SQLAlchemy's engine logs row values at info.
-_NEVER_BELOW = {"stripe": logging.INFO, "sqlalchemy": logging.WARNING}
+# The Stripe SDK logs whole bodies at debug, and SQLAlchemy's engine logs row values at info; matplotlib names every font of the machine.
+_NEVER_BELOW = {"matplotlib": logging.WARNING, "stripe": logging.INFO, "sqlalchemy": logging.WARNING}
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _HIDDEN_FIELDS = re.compile(r"secret|password|api_key|(?:\A|_)(?:token|e_?mail|url)\Z", re.IGNORECASE)
