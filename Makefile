@@ -4,6 +4,7 @@
 #   make test     the tests
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
 #   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
+#   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
@@ -24,7 +25,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos look check fix columns lock
+.PHONY: help install demo test chaos look deploy-check check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -56,6 +57,12 @@ look: $(VENV)/installed-look
 $(VENV)/installed-look: $(INSTALLED) tests/look/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/look/requirements.lock
 	@touch $@
+
+# Its checkers have a lock and an environment of their own: the project itself does not need them.
+deploy-check: $(INSTALLED)
+	test -x .venv-checks/bin/python || $(BIN)/python -m venv .venv-checks
+	.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
+	$(BIN)/python -m tests.deploy .venv-checks/bin
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

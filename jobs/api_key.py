@@ -134,7 +134,8 @@ def _read_key_file(merchant: MerchantSettings) -> str:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SettingsError(f"{place} is not a file")
-            if status.st_mode & 0o077:
+            # A group may read: that is how systemd and Kubernetes hand a secret to a user who is not root.
+            if status.st_mode & 0o037:
                 mode = stat.S_IMODE(status.st_mode)
                 raise SettingsError(
                     f"{place} can be used by others (mode {mode:04o}); chmod 600 it, and roll the key if others had it"

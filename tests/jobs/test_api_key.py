@@ -90,7 +90,7 @@ def test_a_key_file_is_read_through_a_link(tmp_path: Path) -> None:
     assert read("", api_key_file=link).reveal() == RESTRICTED_TEST
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777])
+@pytest.mark.parametrize("mode", [0o660, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777])
 def test_a_key_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
     file = key_file(tmp_path, mode=mode)
     with pytest.raises(SettingsError, match=f"{file} can be used by others .mode {mode:04o}"):
