@@ -9,7 +9,9 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
@@ -43,6 +45,19 @@ _HIDDEN_FIELDS = re.compile(r"secret|password|api_key|(?:\A|_)(?:token|e_?mail|u
 
 # Control characters, the other characters that end a line or turn its direction, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+_context: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default={})  # noqa: B039 - only ever replaced
+
+
+@contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Every JSON line that is logged in the block says these, too."""
+    token = _context.set({**_context.get(), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
 
 
 class _LogHandler(logging.StreamHandler[TextIO]):
@@ -81,7 +96,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JsonFormatter(_Formatter):
-    """One JSON object a line: ts, level, logger, message, run_id, then whatever else was given."""
+    """One JSON object a line: ts, level, logger, message, run_id, merchant, stage, then whatever else was given."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -90,7 +105,8 @@ class _JsonFormatter(_Formatter):
             "logger": record.name,
             "message": mask(record.getMessage()),
         }
-        entry.update({name: value for name, value in self._fields(record).items() if name not in entry})
+        fields = {**_context.get(), **self._fields(record)}
+        entry.update({name: value for name, value in fields.items() if name not in entry})
         trace = "\n".join(_traceback_lines(record))
         if trace:
             entry["exception"] = trace

@@ -16,6 +16,7 @@ from jobs.brake import brake, record_brakes
 from jobs.clock import new_stamp
 from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
+from jobs.logs import log_fields
 from jobs.night import MerchantNight
 from jobs.prune import prune_after_run
 from jobs.publish import publish, requests_of_night
@@ -23,6 +24,7 @@ from jobs.relink import relink, store_plan
 from jobs.settle import settle
 from jobs.signals import exit_code_of
 from jobs.snapshot import obtain_snapshot
+from jobs.traces import Span, span, tracing
 from jobs.wiring import Wiring
 from jobs.work import Work
 from reconcile.errors import DatabaseError, DecisionNeeded, LeaseLost, ModeMismatch, RelinkError
@@ -82,6 +84,14 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     Args:
         on_start: told the run's id before anything else happens.
     """
+    attributes: dict[str, str | bool] = {"relink.command": work.command, "relink.dry_run": work.dry_run}
+    with tracing(wiring.environment), span(f"relink {work.command}", {**attributes}) as told:
+        result = _run(wiring, work, on_start, told)
+        told.set("relink.exit_code", result.exit_code)
+        return result
+
+
+def _run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None, told: Span) -> RunResult:
     stamp = new_stamp(
         work.command,
         wiring.clock,
@@ -89,6 +99,8 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
         dry_run=work.dry_run,
         business_date=work.business_date,
     )
+    told.set("relink.run_id", stamp.run_id)
+    told.set("relink.business_date", stamp.business_date.isoformat())
     if on_start is not None:
         on_start(stamp.run_id)
     check_writable(wiring.settings.reports.directory)
@@ -109,7 +121,7 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
     clock = _StageClock(wiring, stamp)
     nights = [MerchantNight(merchant=merchant, work=work, stamp=stamp) for merchant in wiring.merchants]
     try:
-        worst = max((_merchant_part(wiring, night, clock) for night in nights), key=_rank_of, default=0)
+        worst = max((_one_merchant(wiring, night, clock) for night in nights), key=_rank_of, default=0)
         result = _report(wiring, work, stamp, nights, clock, worst)
     except KeyboardInterrupt as signal:
         code = exit_code_of(signal)
@@ -169,6 +181,12 @@ def _refuse_other_mode(wiring: Wiring, scope: Scope) -> None:
             f"merchant {scope.merchant}: the records are of mode {recorded}, the key is {scope.mode}: use the other key, or "
             "another name or database for this mode"
         )
+
+
+def _one_merchant(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> int:
+    name = night.merchant.scope.merchant
+    with log_fields(merchant=name), span(f"merchant {name}", {"relink.merchant": name}):
+        return _merchant_part(wiring, night, clock)
 
 
 def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> int:
@@ -363,7 +381,8 @@ class _StageClock:
             records.set_stage(self._wiring.database, self._stamp.run_id, name)
         started = time.monotonic()
         try:
-            yield
+            with log_fields(stage=name), span(f"stage {name}"):
+                yield
         finally:
             spent = time.monotonic() - started
             self.durations_seconds[name] = self.durations_seconds.get(name, 0.0) + spent

@@ -45,6 +45,7 @@ from jobs.adapters.stripe_records import (
     read_session,
 )
 from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroken
+from jobs.traces import span
 from reconcile.records import (
     AccountRecord,
     AccountsPage,
@@ -305,6 +306,15 @@ class StripeGateway:
 
     def _perform(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value] | CallFailure:
         """Make the call, again where that may help, and return its answer or its failure over all attempts."""
+        with span(call.name, {"relink.purpose": call.purpose or "create"}) as told:
+            outcome = self._retried(call, read)
+            told.set("relink.attempts", outcome.wire_attempts)
+            if isinstance(outcome, CallFailure):
+                told.set("http.response.status_code", outcome.http_status)
+                told.set("error.type", outcome.error_code or outcome.error_type or str(outcome.fault))
+            return outcome
+
+    def _retried(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value] | CallFailure:
         started_at = self._clock()
         failures: list[CallFailure] = []
 

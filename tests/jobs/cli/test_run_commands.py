@@ -225,3 +225,15 @@ def test_a_second_run_beside_a_first_leaves_with_6(tonight: Nights) -> None:
     assert set(tonight.world.contacts_by_authorization().values()) == {1}
     with open_database(tonight.database_url) as database:
         assert len(records.requests_since(database, SCOPE, datetime(2000, 1, 1, tzinfo=UTC).date())) == 3
+
+
+def test_every_json_line_names_its_run_and_where_it_is_its_merchant_and_stage(
+    nights: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = deployed(nights, relink, monkeypatch, log={"format": "json", "level": "debug"})("run", "--json")
+    lines = [json.loads(line) for line in ended.err.splitlines()]
+    of_run = [line for line in lines if line["logger"].startswith("jobs.")]
+    assert {line.get("run_id") for line in of_run} == {ended.json["run_id"]}
+    calls = [line for line in lines if line["logger"] == "urllib3.connectionpool" and "/accounts" in line["message"]]
+    assert {(line["merchant"], line["stage"]) for line in calls} == {("main", "pull")}
+    assert [line.get("stage") for line in of_run if line["message"].startswith("stage report took")] == [None]
