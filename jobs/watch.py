@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from jobs import signals
 from jobs.addresses import heartbeat_problem, heartbeat_url, notify_urls, ping_address
 from jobs.clock import Clock, system_clock
 from jobs.settings import Settings
-from jobs.signals import Terminated
 from reconcile.errors import AlreadyRunning, RelinkError
 from reports.notice import Held, Notice, RunEnd, notice
 
@@ -91,7 +91,9 @@ class Watch:
         try:
             urls = notify_urls(self._settings, self._environment) if self._is_worth_telling(end) else []
             if urls:
-                under_way.append(send_notifications(urls, told.title, told.text, told.kind, self._environment))
+                under_way.append(
+                    send_notifications(urls, told.title, told.text, told.kind, timeout_seconds, self._environment)
+                )
             if self._start is not None:
                 # Settled first: a start that arrived after the end would look like a run that never ended.
                 starting, started_until = self._start
@@ -225,10 +227,8 @@ def then(*called: Callable[[str], None]) -> Callable[[str], None]:
 
 def exit_code_of(error: BaseException | None) -> int:
     """The exit code that a command ends with after this error."""
-    if isinstance(error, Terminated):
-        return 143
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        return signals.exit_code_of(error)
     return error.exit_code if isinstance(error, RelinkError) else 1
 
 

@@ -68,16 +68,25 @@ def send_ping(url: str, body: str, timeout_seconds: float, environment: Mapping[
 
 
 def send_notifications(
-    urls: Sequence[str], title: str, body: str, kind: str, environment: Mapping[str, str]
+    urls: Sequence[str], title: str, body: str, kind: str, timeout_seconds: float, environment: Mapping[str, str]
 ) -> Sending:
     """Begin to notify each apprise address; `kind` is info, success, warning or failure."""
-    task = {"task": "notify", "urls": list(urls), "title": title, "body": body, "type": kind}
+    task = {
+        "task": "notify",
+        "urls": list(urls),
+        "title": title,
+        "body": body,
+        "type": kind,
+        "timeout_seconds": timeout_seconds,
+    }
     return _start("the notification", task, environment)
 
 
 def unreadable_addresses(urls: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> dict[int, str]:
     """The problem of each address that apprise cannot make sense of, by number; nothing is sent."""
-    sending = _start("the check", {"task": "check", "urls": list(urls)}, environment)
+    sending = _start(
+        "the check", {"task": "check", "urls": list(urls), "timeout_seconds": timeout_seconds}, environment
+    )
     return sending.finish(time.monotonic() + timeout_seconds)
 
 
