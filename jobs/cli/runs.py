@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,7 @@ def _as_plain(database: Database, run: StoredRun) -> dict[str, Any]:
     return {
         **run_brief(run),
         "report_directory": run.report_directory,
+        "report_exists": run.report_directory is not None and os.path.isdir(run.report_directory),
         "resumed_from": run.resumed_from,
         "settings_hash": run.settings_hash,
         "settings": run.settings,
@@ -175,7 +177,8 @@ def _lines_of_run(run: dict[str, Any]) -> Iterator[str]:
         yield f"why: {shown(run['why'])}"
     if run["resumed_from"]:
         yield f"resumed from: {run['resumed_from']}"
-    yield f"report: {run['report_directory'] or 'none'}"
+    gone = "" if run["report_exists"] or not run["report_directory"] else " (not there any more; see `relink prune`)"
+    yield f"report: {run['report_directory'] or 'none'}{gone}"
     yield f"requests: {_counts(run['requests'])}"
     for one in run["merchants"]:
         held = ", held by a brake" if one["held"] else ""

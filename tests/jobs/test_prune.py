@@ -210,3 +210,5 @@ def test_the_command_says_what_it_removes(nights: Nights, relink: Relink, monkey
     done = command("prune", "--json")
     assert (done.code, done.json["reports"], done.json["kept"]) == (0, [str(first.report_directory)], [])
     assert command("prune").out == "nothing is too old\n"
+    shown = command("runs", "show", first.run_id)
+    assert f"report: {first.report_directory} (not there any more; see `relink prune`)\n" in shown.out
