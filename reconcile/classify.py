@@ -54,7 +54,8 @@ def classify(
     joined.loc[~inactive, ["inactive_since", "inactive_since_basis"]] = pd.NA
     joined["expected_deactivation_date"] = business_dates(joined["expected_deactivation_at"], stamp)
     joined["days_to_deactivation"] = days_until(joined["expected_deactivation_date"], stamp)
-    joined["days_inactive"] = -days_until(business_dates(joined["inactive_since"], stamp), stamp)
+    # A clock that was set back gives zero and never less.
+    joined["days_inactive"] = (-days_until(business_dates(joined["inactive_since"], stamp), stamp)).clip(lower=0)
     missing = missing_permissions(joined["required_permissions"], joined["permissions"])
     joined["missing_permissions"] = missing.where(joined["in_stripe"], "")
 
