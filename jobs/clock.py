@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -16,6 +17,11 @@ Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """The moment by this machine's clock."""
     return datetime.now(UTC)
+
+
+def elapsed_seconds() -> float:
+    """Seconds that also pass while the machine sleeps, where its system counts them, and that nobody can set back."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def new_stamp(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobs.adapters import records
+from jobs.key_age import KeyAge
 from jobs.wiring import Merchant, Wiring
 from reconcile.errors import KeyRefused, ModeMismatch, StripeUnavailable
 from reconcile.model import State, StoredRequest
@@ -17,6 +19,12 @@ STRIPES_TROUBLE = ("server", "connection", "cut_body", "unparsable", "rate", "lo
 FAILURES_IN_A_ROW = 5
 """So many failures one after the other mean that Stripe or the network, not a customer, has a problem."""
 
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""By so much this machine's clock may be ahead of Stripe's and still date an intent; the `Date` of an answer is that of its sending."""
+
+
+_BOOT = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Sender:
     """Sends stored requests one after the other, and stops where going on can only make things worse."""
@@ -27,8 +35,11 @@ class Sender:
         self._failures = 0
         self.created = 0
 
-    def send(self, stored: StoredRequest, *, replay: bool = False) -> None:
+    def send(self, stored: StoredRequest, *, replay: KeyAge | None = None) -> None:
         """Send one request and record its result.
+
+        Args:
+            replay: how old its key is, where an earlier run was attempting it.
 
         Raises:
             KeyRefused: Stripe refused the key; nothing more would be let through.
@@ -42,7 +53,10 @@ class Sender:
         except ModeMismatch:
             self.created += 1
             raise
-        self._failures = self._failures + 1 if failure is not None and failure.fault in STRIPES_TROUBLE else 0
+        if failure is not None and failure.fault in STRIPES_TROUBLE:
+            self._failures += 1
+        elif failure is None or failure.fault != "key_expired":  # which is no word of Stripe's
+            self._failures = 0
         if failure is None:
             self.created += 1
             return
@@ -54,27 +68,41 @@ class Sender:
             )
 
 
-def attempt(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: bool = False) -> CallFailure | None:
+def attempt(
+    wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: KeyAge | None = None
+) -> CallFailure | None:
     """Make the POST of a stored request and record its result; return what failed, or None.
 
     The request is committed as `attempting` before the first byte leaves, under the lock's fencing token: a run that was taken
-    over, or a second one racing for the same contact, finds nothing to mark and sends nothing.
+    over, or a second one racing for the same contact, finds nothing to mark and sends nothing. Before each wire attempt the lock and the age
+    of the key are asked once more, since a machine may be suspended anywhere before it.
 
     Raises:
         LeaseLost: another run took over.
         DatabaseError: the intent could not be committed, so nothing was sent; or the answer could not, so the next run asks again.
     """
-    if wiring.lease is None:
+    lease = wiring.lease
+    if lease is None:
         raise RuntimeError("nothing is sent without the lock")
-    wiring.lease.check()
+    lease.check()
     request_id = stored.request.request_id
-    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay)
+    now = _moment_of_intent(wiring, merchant)
+    key_age = replay or new_key_age(wiring, merchant)
+    records.mark_attempting(wiring.database, request_id, now, lease.token, replay=replay is not None)
+
+    def may_send() -> bool:
+        lease.check()
+        return not key_age.expired()
+
     try:
         created = merchant.gateway.create_session(
-            stored.request_body, api_version=stored.api_version, idempotency_key=stored.idempotency_key
+            stored.request_body,
+            api_version=stored.api_version,
+            idempotency_key=stored.idempotency_key,
+            may_send=may_send,
         )
     except StripeCallFailed as failed:
-        _record_failure(wiring, stored, failed.failure, replay=replay)
+        _record_failure(wiring, stored, failed.failure, replay=replay is not None)
         return failed.failure
     records.record_result(
         wiring.database,
@@ -93,16 +121,43 @@ def attempt(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay
     return None
 
 
+def new_key_age(wiring: Wiring, merchant: Merchant, age: timedelta = timedelta(0)) -> KeyAge:
+    """Measure from now on how old a key becomes, by this machine's clock, by Stripe's and by one that cannot be set."""
+    return KeyAge(
+        age, (wiring.clock, merchant.gateway.server_now, lambda: _BOOT + timedelta(seconds=wiring.elapsed_seconds()))
+    )
+
+
+def later_clock(wiring: Wiring, merchant: Merchant) -> datetime:
+    """The later of this machine's clock and Stripe's, which is asked anew: a clock that was set back must not make an old key young."""
+    merchant.gateway.list_accounts_page(limit=1, purpose="clock")
+    return max(wiring.clock(), merchant.gateway.server_now() or wiring.clock())
+
+
+def _moment_of_intent(wiring: Wiring, merchant: Merchant) -> datetime:
+    """Now, from where the life of the key is counted: by Stripe's clock where this machine's is ahead of it.
+
+    Counted from a moment that never came, the key would look younger than it is to whoever replays it once the clock is right again.
+    """
+    gateway, now = merchant.gateway, wiring.clock()
+    if gateway.server_now() is None:
+        gateway.list_accounts_page(limit=1, purpose="clock")
+    server_now = gateway.server_now()
+    return now if server_now is None or now - server_now <= CLOCK_TOLERANCE else server_now
+
+
 def state_after(failure: CallFailure, *, replay: bool = False) -> State:
     """The state that a failed call leaves its request in.
 
     A 400 is final and `rejected`. A stored 500 is replayed for the life of its key, and a mismatch of parameters means that the key
     was used: neither tells whether a session exists, so both are `unknown`. Where Stripe certainly did not act, the request is `not_sent` and its
     attempt is free. Anything else stays `attempting`: the next run asks again under the same key. So does a `replay` that Stripe did not
-    act on, since that says nothing of the attempt before it.
+    act on, since that says nothing of the attempt before it. No run asks again under a key that is too old.
     """
     if failure.fault == "rejected":
         return State.REJECTED
+    if failure.fault == "key_expired" and (failure.maybe_executed or replay):
+        return State.UNKNOWN
     if failure.fault == "idempotency_mismatch" or (failure.fault == "server" and failure.http_status == 500):
         return State.UNKNOWN
     if not failure.maybe_executed and not replay:

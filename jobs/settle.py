@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 
 from jobs.adapters import records
+from jobs.key_age import KeyAge
 from jobs.night import MerchantNight
-from jobs.send import Sender
+from jobs.send import CLOCK_TOLERANCE, Sender, later_clock, new_key_age
 from jobs.wiring import Wiring
 from reconcile.model import State, StoredRequest
 
 logger = logging.getLogger(__name__)
-
-KEY_LIFETIME = timedelta(hours=20)
-"""How long a key is trusted to be remembered. Stripe keeps it for at least 24 hours (Stripe API docs: idempotent requests); four
-hours are left for clocks that differ and calls that hang."""
 
 
 def settle(wiring: Wiring, night: MerchantNight) -> None:
@@ -43,28 +40,37 @@ def settle(wiring: Wiring, night: MerchantNight) -> None:
         )
         night.settled.append(stored.request.request_id)
     attempting = records.attempting_requests(database, scope)
-    now = _later_clock(wiring, night) if attempting else wiring.clock()
+    ages = _key_ages(wiring, night, attempting)
     sender = Sender(wiring, night.merchant)
     for stored in attempting:
-        if key_is_too_old(stored, now):
+        age = ages.get(stored.request.request_id)
+        if age is None or age.expired():
             record_unknown(wiring, stored)
         else:
-            night.replays += 1
-            sender.send(stored, replay=True)
+            _replay(night, sender, stored, age)
         night.settled.append(stored.request.request_id)
     if night.settled:
         logger.warning("settled %d requests that an earlier run left unfinished", len(night.settled))
 
 
-def _later_clock(wiring: Wiring, night: MerchantNight) -> datetime:
-    """The later of this machine's clock and Stripe's, for one read: a clock that was set back must not make an old key young."""
-    page = night.merchant.gateway.list_accounts_page(limit=1, purpose="clock")
-    return max(wiring.clock(), page.server_at or wiring.clock())
+def _key_ages(wiring: Wiring, night: MerchantNight, attempting: Sequence[StoredRequest]) -> dict[str, KeyAge]:
+    """How old each key is, by request id; one whose beginning is not known, or has not come yet, is left out."""
+    if not attempting:
+        return {}
+    now = later_clock(wiring, night.merchant)
+    return {
+        stored.request.request_id: new_key_age(wiring, night.merchant, now - stored.attempting_at)
+        for stored in attempting
+        if stored.attempting_at is not None and now - stored.attempting_at >= -CLOCK_TOLERANCE
+    }
 
 
-def key_is_too_old(stored: StoredRequest, now: datetime) -> bool:
-    """Whether Stripe may have forgotten the key, so that the same bytes would create a second session."""
-    return stored.attempting_at is None or now - stored.attempting_at >= KEY_LIFETIME
+def _replay(night: MerchantNight, sender: Sender, stored: StoredRequest, age: KeyAge) -> None:
+    before = night.merchant.gateway.meter.counts().writes
+    try:
+        sender.send(stored, replay=age)
+    finally:
+        night.replays += night.merchant.gateway.meter.counts().writes - before
 
 
 def record_unknown(wiring: Wiring, stored: StoredRequest) -> None:

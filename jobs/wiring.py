@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.adapters.database import Database, open_database
 from jobs.api_key import ApiKey, read_api_keys
-from jobs.clock import Clock, system_clock
+from jobs.clock import Clock, elapsed_seconds, system_clock
 from jobs.progress import Progress, Quiet
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
 from reconcile.model import Scope
@@ -53,6 +53,7 @@ class Wiring:
     progress: Progress
     merchants: tuple[Merchant, ...] = ()
     lease: Lease | None = None
+    elapsed_seconds: Callable[[], float] = elapsed_seconds
 
     @property
     def reports(self) -> ReportDirectory:
@@ -97,12 +98,14 @@ def wire(
     calls_stripe: bool = True,
     create: bool = True,
     sleep: Callable[[float], None] = time.sleep,
+    elapsed_seconds: Callable[[], float] = elapsed_seconds,
 ) -> Iterator[Wiring]:
     """Open what a command needs and close it again.
 
     Args:
         holder: takes the lock under this name; None for commands that change nothing.
         calls_stripe: whether the API keys are read and the gateways built.
+        elapsed_seconds: counts on through the sleep of the machine, and cannot be set.
         create: whether a missing embedded database may be created.
 
     Raises:
@@ -126,7 +129,7 @@ def wire(
         merchants = []
         for merchant in settings.merchants if calls_stripe else ():
             key = keys[merchant.name]
-            gateway = open_gateway(settings, merchant, key, sleep)
+            gateway = open_gateway(settings, merchant, key, sleep, elapsed_seconds)
             stack.callback(gateway.close)
             scope = Scope(merchant.name, key.mode)
             merchants.append(Merchant(merchant, scope, settings_hash(settings, merchant), gateway))
@@ -140,11 +143,16 @@ def wire(
             progress=progress or Quiet(),
             merchants=tuple(merchants),
             lease=lease,
+            elapsed_seconds=elapsed_seconds,
         )
 
 
 def open_gateway(
-    settings: Settings, merchant: MerchantSettings, key: ApiKey, sleep: Callable[[float], None] = time.sleep
+    settings: Settings,
+    merchant: MerchantSettings,
+    key: ApiKey,
+    sleep: Callable[[float], None] = time.sleep,
+    elapsed_seconds: Callable[[], float] = elapsed_seconds,
 ) -> StripeGateway:
     """Stripe for one merchant, as the settings say; whoever opens it closes it."""
     from jobs.adapters.rate_limiter import RateLimiter, overall_requests_per_second
@@ -164,5 +172,6 @@ def open_gateway(
         stripe_account=merchant.stripe_account,
         max_attempts=chosen.max_attempts,
         max_elapsed_seconds=chosen.max_elapsed_seconds,
+        clock=elapsed_seconds,
         sleep=sleep,
     )

@@ -29,6 +29,7 @@ from jobs.adapters.lock_probe import (
     to_text,
 )
 from jobs.adapters.tables import from_microseconds
+from jobs.clock import elapsed_seconds as _elapsed
 from reconcile.errors import AlreadyRunning, DatabaseError, LeaseLost
 
 __all__ = ["Holder", "Lease", "LeaseToken", "acquire", "holder_of", "probe_lock", "require_token"]
@@ -273,8 +274,3 @@ def _already_running(row: Row[Any] | None) -> AlreadyRunning:
         f"another run holds the lock: {holder.describe()}, since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC; "
         "wait for it, or end that process"
     )
-
-
-def _elapsed() -> float:
-    """Seconds that also pass while the host sleeps, and that nobody can set back."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -99,11 +99,16 @@ def judge_shape(call: str, status: int, headers: Mapping[str, str], place: str |
     return Refusal(failure, retryable=place is None)
 
 
+def key_expired(call: str) -> CallFailure:
+    """Return the failure of a wire attempt that was not made, because its key may be too old."""
+    return CallFailure("key_expired", call, message="the idempotency key is too old, so nothing more is sent under it")
+
+
 def over_all_attempts(failures: Sequence[CallFailure]) -> CallFailure:
     """Return the last failure, made to speak for the whole call: an earlier attempt may be the one that had an effect."""
     return replace(
         failures[-1],
-        wire_attempts=len(failures),
+        wire_attempts=sum(failure.wire_attempts for failure in failures),
         sent=any(failure.sent for failure in failures),
         maybe_executed=any(failure.maybe_executed for failure in failures),
         server_at=next((failure.server_at for failure in reversed(failures) if failure.server_at), None),

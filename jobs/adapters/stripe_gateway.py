@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn, TypeVar, cast
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ from jobs.adapters.stripe_answers import (
     judge_breakdown,
     judge_error,
     judge_shape,
+    key_expired,
     over_all_attempts,
     server_time,
 )
@@ -45,6 +47,7 @@ from jobs.adapters.stripe_records import (
     read_session,
 )
 from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroken
+from jobs.clock import elapsed_seconds
 from jobs.traces import span
 from reconcile.records import (
     AccountRecord,
@@ -71,12 +74,21 @@ _FIRST_WAIT_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = 8.0
 _SHORTEST_TIMEOUT_SECONDS: Final = 1.0
 
+_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 _Value = TypeVar("_Value")
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call: `endpoint` is the path with ids left out; a `purpose` of None marks the write."""
+    """One call: `endpoint` is the path with ids left out; a `purpose` of None marks the write.
+
+    `may_send` is asked before each wire attempt, after every wait.
+    """
 
     method: str
     endpoint: str
@@ -86,6 +98,7 @@ class _Call:
     body: bytes | None = field(default=None, repr=False)
     api_version: str | None = None
     idempotency_key: str | None = None
+    may_send: Callable[[], bool] = _always
 
     @property
     def name(self) -> str:
@@ -111,7 +124,7 @@ class StripeGateway:
         max_elapsed_seconds: float = 120.0,
         connect_timeout_seconds: float = 80.0,
         read_timeout_seconds: float = 80.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed_seconds,
         sleep: Callable[[float], None] = time.sleep,
         random_share: Callable[[], float] = random.random,
     ) -> None:
@@ -125,6 +138,8 @@ class StripeGateway:
         self._clock = clock
         self._sleep = sleep
         self._random_share = random_share
+        self._hearing = threading.Lock()
+        self._server_ahead: timedelta | None = None
         self._transport = StripeTransport(
             user_agent=f"fc-relink stripe-python/{stripe.VERSION}",
             certificates=stripe.ca_bundle_path,
@@ -150,6 +165,11 @@ class StripeGateway:
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()
+
+    def server_now(self) -> datetime | None:
+        """Stripe's time by its last answer and the seconds since, None before its first; it is never set back."""
+        with self._hearing:
+            return None if self._server_ahead is None else _ZERO + self._server_ahead + self._elapsed()
 
     def list_accounts_page(
         self,
@@ -227,11 +247,20 @@ class StripeGateway:
             events |= fresh
         return list(events.values())
 
-    def create_session(self, body: bytes | str, *, api_version: str, idempotency_key: str) -> SessionCreated:
+    def create_session(
+        self, body: bytes | str, *, api_version: str, idempotency_key: str, may_send: Callable[[], bool]
+    ) -> SessionCreated:
         """Create a session from a stored form-encoded body, byte for byte, under its own API version and key.
 
-        Raises StripeCallFailed. Every attempt carries the same bytes and key, so that Stripe acts at most once within the
-        24 hours that it keeps a key (Stripe API docs: idempotent requests).
+        Every attempt carries the same bytes and key, so that Stripe acts at most once within the 24 hours that it keeps a key (Stripe
+        API docs: idempotent requests).
+
+        Args:
+            may_send: asked right before each wire attempt, since a machine may sleep for days between two; where it says no, the call
+                ends with the fault `key_expired`. What it raises goes through.
+
+        Raises:
+            StripeCallFailed: there is no session, or it cannot be known.
         """
         sent_bytes = body.encode("ascii") if isinstance(body, str) else bytes(body)
         call = _Call(
@@ -241,6 +270,7 @@ class StripeGateway:
             body=sent_bytes,
             api_version=api_version,
             idempotency_key=idempotency_key,
+            may_send=may_send,
         )
         outcome = self._perform(call, read_session)
         if isinstance(outcome, CallFailure):
@@ -320,10 +350,16 @@ class StripeGateway:
 
         def attempt() -> Answer[_Value] | Refusal:
             self._limiter.acquire(call.name)
+            if not call.may_send():
+                failures.append(key_expired(call.name))
+                return Refusal(failures[-1], retryable=False)
             self.meter.count_attempt(call.name, call.purpose, first=not failures)
             left_seconds = self._max_elapsed_seconds - (self._clock() - started_at)
             outcome = self._attempt(call, read, max(left_seconds, _SHORTEST_TIMEOUT_SECONDS))
-            if isinstance(outcome, Refusal):
+            if isinstance(outcome, Answer):
+                self._hear(outcome.server_at)
+            else:
+                self._hear(outcome.failure.server_at)
                 failures.append(outcome.failure)
                 if outcome.failure.http_status == 429:
                     self.meter.count_rate_limited()
@@ -349,6 +385,16 @@ class StripeGateway:
         if isinstance(outcome, Answer):
             return replace(outcome, wire_attempts=len(failures) + 1)
         return over_all_attempts(failures)
+
+    def _hear(self, server_at: datetime | None) -> None:
+        if server_at is None:
+            return
+        with self._hearing:
+            ahead = server_at - _ZERO - self._elapsed()
+            self._server_ahead = ahead if self._server_ahead is None else max(self._server_ahead, ahead)
+
+    def _elapsed(self) -> timedelta:
+        return timedelta(seconds=self._clock())
 
     def _attempt(
         self, call: _Call, read: Callable[[bytes], _Value], timeout_seconds: float

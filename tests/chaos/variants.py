@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 
 from jobs import relink, send, settle
 from jobs.adapters import records
+from jobs.key_age import KeyAge
 from jobs.wiring import Merchant, Wiring
 from reconcile.model import State, StoredRequest
 from reconcile.records import CallFailure, StripeCallFailed
 
 
 def _remember_afterwards(
-    wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: bool = False
+    wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: KeyAge | None = None
 ) -> CallFailure | None:
     """POST first and write down what came of it, as if nothing could happen between."""
     assert wiring.lease is not None
     try:
         created = merchant.gateway.create_session(
-            stored.request_body, api_version=stored.api_version, idempotency_key=uuid.uuid4().hex
+            stored.request_body,
+            api_version=stored.api_version,
+            idempotency_key=uuid.uuid4().hex,
+            may_send=lambda: True,
         )
     except StripeCallFailed as failed:
         return failed.failure
     request_id = stored.request.request_id
-    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay)
+    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay is not None)
     records.record_result(wiring.database, request_id, State.CREATED, wiring.clock(), session_id=created.session_id)
     return None
 
@@ -40,13 +43,13 @@ def remember_afterwards() -> None:
             module.attempt = _remember_afterwards  # type: ignore[attr-defined]
 
 
-def _never_too_old(stored: StoredRequest, now: datetime) -> bool:
+def _never_too_old(self: KeyAge) -> bool:
     return False
 
 
 def without_fence() -> None:
     """Intents and keys, but an unfinished request is asked again however old its key is."""
-    settle.key_is_too_old = _never_too_old
+    KeyAge.expired = _never_too_old  # type: ignore[method-assign]
 
 
 def _free_after_replay(failure: CallFailure, *, replay: bool = False) -> State:

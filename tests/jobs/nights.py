@@ -16,6 +16,7 @@ from sqlalchemy import select
 from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.adapters.tables import metadata
+from jobs.clock import elapsed_seconds
 from jobs.nightly import RunResult
 from jobs.nightly import run as run_night
 from jobs.progress import Progress
@@ -179,6 +180,8 @@ class Nights:
         progress: Progress | None = None,
         clock: Callable[[], datetime] | None = None,
         on_start: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] = lambda _: None,
+        elapsed_seconds: Callable[[], float] = elapsed_seconds,
         **sections: Mapping[str, Any],
     ) -> RunResult:
         """Do one run as its command would."""
@@ -191,7 +194,8 @@ class Nights:
             clock=clock or self.now,
             progress=progress,
             create=not chosen.dry_run,
-            sleep=lambda _: None,
+            sleep=sleep,
+            elapsed_seconds=elapsed_seconds,
         ) as wiring:
             return run_night(wiring, chosen, on_start)
 

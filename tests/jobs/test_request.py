@@ -55,7 +55,9 @@ def test_only_the_selected_are_asked(quiet: Nights, names: dict[str, set[str]], 
     assert asked(result) == expected
     assert sorted(quiet.world.contacts_by_authorization()) == expected
     assert {one.request.origin for one in quiet.stored()} == {"request"}
-    assert quiet.reads("accounts.list") == 1, "the night's pull, and none for the request"
+    assert quiet.reads("accounts.list") == 2, (
+        "the night's pull, and one account to hear Stripe's clock before the first intent"
+    )
     assert_ties(result)
     latest = quiet.link("latest")
     assert latest is not None

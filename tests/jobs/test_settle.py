@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -50,13 +50,18 @@ def _die(nights: Nights, point: str, work: Work) -> None:
     create = StripeGateway.create_session
 
     def create_session(
-        self: StripeGateway, body: bytes | str, *, api_version: str, idempotency_key: str
+        self: StripeGateway,
+        body: bytes | str,
+        *,
+        api_version: str,
+        idempotency_key: str,
+        may_send: Callable[[], bool],
     ) -> SessionCreated:
         nonlocal calls
         calls += 1
         if point == "before_post" or (point == "after_first" and calls == 2):
             os._exit(0)
-        made = create(self, body, api_version=api_version, idempotency_key=idempotency_key)
+        made = create(self, body, api_version=api_version, idempotency_key=idempotency_key, may_send=may_send)
         if point == "after_post":
             os._exit(0)
         return made
