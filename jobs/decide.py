@@ -155,7 +155,8 @@ def _changed(before: RelinkRequest, now: RelinkRequest) -> str | None:
 
 def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     """Commit what tonight's snapshot and sessions showed, all together or not at all."""
-    assert night.breakages is not None
+    breakages = night.breakages
+    assert breakages is not None
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
     now = wiring.clock()
     reached = set(
@@ -163,10 +164,9 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
             night.findings["next_step"].isin([str(step) for step in AUTHORIZATION_STEPS]), "authorization_id"
         ]
     )
-    eligible = [
-        one.key for one in night.breakages.open if one.eligible_at is None and one.key.authorization_id in reached
-    ]
-    with database.begin():
+    eligible = [one.key for one in breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
+
+    def work(_connection: object) -> None:
         if night.new_snapshot is not None:
             records.record_snapshot(database, night.new_snapshot)
         if night.pulled:
@@ -174,8 +174,8 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         records.append_outcomes(database, stamp.run_id, stamp.business_date, night.outcomes, stamp.as_of)
         records.add_session_checks(database, stamp.run_id, night.checked, stamp.as_of)
         records.add_successors(database, scope, stamp.run_id, night.successors, stamp.as_of)
-        records.open_breakage(database, scope, *night.breakages.opened)
-        for key, reason in night.breakages.closed:
+        records.open_breakage(database, scope, *breakages.opened)
+        for key, reason in breakages.closed:
             records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
         for request_id, resolved_by in _unknowns_that_ended(night):
@@ -183,6 +183,9 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         for request_id in night.resolved_unknowns:
             resolved_by = night.work.unknowns_resolved_by or stamp.command
             records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))
+
+    # `run` and not `begin`: done again from its beginning where the database asks for that.
+    database.run(work)
 
 
 def _unknowns_that_ended(night: MerchantNight) -> Iterator[tuple[str, str]]:

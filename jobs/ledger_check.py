@@ -80,11 +80,14 @@ def load(database: Database, rows: list[LedgerRow], merchants: tuple[str, ...], 
     Raises:
         LedgerError: a row that stays would be a fault in the next run; nothing was changed.
     """
-    with database.begin():
+
+    def work(_connection: object) -> records.LedgerChange:
         change = records.load_ledger(database, rows, merge=merge)
         if merge:
             _refuse_stale_rows(check_stored(records.ledger_rows(database), merchants))
-    return change
+        return change
+
+    return database.run(work)
 
 
 def _refuse_stale_rows(check: LedgerCheck) -> None:

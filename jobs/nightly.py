@@ -245,15 +245,11 @@ def _report(
     complete = bool(summary["complete"])
     if not work.dry_run:
         state = records.COMPLETE if complete else records.STOPPED
-        _close(
-            wiring,
-            stamp,
-            state,
-            worst,
-            why,
-            published.path,
-            held=any(night.plan.held for night in nights) and work.sends,
-        )
+        held = any(night.plan.held for night in nights) and work.sends
+        unrecorded = _close(wiring, stamp, state, worst, why, published.path, held=held)
+        if unrecorded is not None:
+            # All is done and reported, but the records do not say so: the next run looks at everything again.
+            worst, why = min(worst, unrecorded.exit_code, key=SEVERITY.index), str(unrecorded)
     return RunResult(
         stamp=stamp,
         exit_code=worst,
@@ -343,10 +339,10 @@ def _close(
     directory: Path | None,
     *,
     held: bool = False,
-) -> None:
-    """Record how the run ended, unless the database itself is what ended it."""
+) -> DatabaseError | None:
+    """Record how the run ended, unless the database itself is what ended it; returns what hindered it."""
     if stamp.dry_run:
-        return
+        return None
     where = None if directory is None else str(directory)
     try:
         records.finish_run(
@@ -361,6 +357,8 @@ def _close(
         )
     except DatabaseError as error:
         logger.error("how the run ended could not be recorded: %s", error)
+        return error
+    return None
 
 
 def _rank_of(code: int) -> int:
