@@ -3,6 +3,7 @@
 #   make demo     several simulated nights of the real job, in ./demo; no key, no network
 #   make test     the tests
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
+#   make mutants  which small changes of the code about contacts, the lock, the brakes and secrets would no test notice (GROUP=lock: one group)
 #   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
 #   make check    style, formatting, types and import rules
@@ -25,7 +26,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos look deploy-check check fix columns lock
+.PHONY: help install demo test chaos mutants look deploy-check check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -50,6 +51,13 @@ test: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos --trials $(TRIALS) --starts $(STARTS)
+
+mutants: $(VENV)/installed-mutants
+	$(BIN)/python -m tests.mutants $(GROUP)
+
+$(VENV)/installed-mutants: $(INSTALLED) tests/mutants/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutants/requirements.lock
+	@touch $@
 
 look: $(VENV)/installed-look
 	$(BIN)/python -m tests.look $(LOOK_OPTIONS)
@@ -88,3 +96,5 @@ lock:
 		--no-emit-index-url --no-header --no-annotate -o requirements.lock
 	uv pip compile --group look -c requirements.lock --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-header --no-annotate -o tests/look/requirements.lock
+	uv pip compile --group mutants -c requirements.lock --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-header --no-annotate -o tests/mutants/requirements.lock
