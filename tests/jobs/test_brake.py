@@ -180,3 +180,28 @@ def test_a_command_that_sends_nothing_neither_holds_nor_ends_with_five(held_nigh
     held_nights.run()
     looked = held_nights.run(Work("collect", from_stored=True, collect_everything=True, sends=False))
     assert (looked.exit_code, looked.nights[0].held_plan_hash) == (0, None)
+
+
+def drip(nights: Nights, days: int) -> list[RunResult]:
+    """One more bank breaks on each of so many nights, all within the share of a night; then three more `days` after the first."""
+    world, results = nights.world, []
+    for number in (2, 3):
+        world.advance(days=1)
+        world.break_authorization(f"fcauth_{number}")
+        results.append(nights.run())
+    world.advance(days=days - 1)
+    world.break_authorization("fcauth_4")
+    return [*results, nights.run()]
+
+
+@pytest.mark.parametrize(("days", "code"), [(6, 5), (7, 0)])
+def test_the_week_of_the_brake_has_seven_business_dates_tonight_included(
+    make_nights: MakeNights, days: int, code: int
+) -> None:
+    """Three of ten within seven dates are too many, though one a night is not; on the eighth the first no longer counts."""
+    nights = make_nights(small_world(customers=10, broken=[], accounts=1))
+    nights.sections["brakes"] = {**BRAKES, "newly_broken_share": 1.0, "newly_broken_share_7d": 0.2}
+    assert nights.run().exit_code == 0
+    results = drip(nights, days)
+    assert [one.exit_code for one in results] == [0, 0, code]
+    assert_ties(results[-1])

@@ -43,7 +43,12 @@ GROUPS = (
     Group(
         "brakes",
         ("reconcile/brakes.py", "jobs/brake.py", "jobs/adapters/records_affected.py", "jobs/adapters/records_plans.py"),
-        ("tests/reconcile/test_brakes.py", "tests/jobs/test_brake.py", "tests/jobs/adapters/test_records_runs.py"),
+        (
+            "tests/reconcile/test_brakes.py",
+            "tests/jobs/test_brake.py",
+            "tests/jobs/adapters/test_records_runs.py",
+            "tests/jobs/adapters/test_records_affected.py",
+        ),
     ),
     Group(
         "lock",

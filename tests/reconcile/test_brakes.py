@@ -66,6 +66,26 @@ def test_a_drip_over_the_week_is_held_although_each_night_is_small() -> None:
     assert judge(findings(9, 500), known=known, new_this_week=known).held_authorizations == frozenset()
 
 
+@pytest.mark.parametrize(("before", "held"), [(23, 0), (24, 1)])
+def test_a_week_of_just_the_minimum_counts(before: int, held: int) -> None:
+    known = [f"fca_{row}" for row in range(1, before + 1)]
+    verdict = judge(findings(1, 100), known=known, new_this_week=known)
+    assert (len(verdict.held_authorizations), verdict.new_accounts) == (held, {"fca_0"})
+
+
+def test_each_institution_above_its_share_is_held_and_named() -> None:
+    frames = [findings(5, 20, name, start) for name, start in (("Bank Two", 0), ("Bank Three", 100))]
+    verdict = judge(pd.concat([*frames, findings(0, 480, start=1000)], ignore_index=True), BrakePolicy())
+    assert verdict.held_authorizations == {f"fcauth_{row}" for row in (*range(5), *range(100, 105))}
+    assert len(verdict.reasons) == 2
+    assert all(any(name in reason for reason in verdict.reasons) for name in ("Bank Two", "Bank Three"))
+
+
+def test_every_brake_that_holds_the_whole_is_named() -> None:
+    reasons = judge(findings(60, 500), BrakePolicy(institution_share=1.0)).reasons
+    assert ["newly_broken_share 0.05" in reasons[0], "newly_broken_share_7d 0.1" in reasons[1]] == [True, True]
+
+
 def test_one_institution_is_held_alone() -> None:
     frame = pd.concat([findings(5, 20, "Bank Two"), findings(3, 480, "Bank One", start=1000)], ignore_index=True)
     verdict = judge(frame, BrakePolicy())
