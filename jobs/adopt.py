@@ -39,7 +39,10 @@ logger = logging.getLogger(__name__)
 def adopt(wiring: Wiring, night: MerchantNight) -> None:
     """Follow each session that the command names; one that cannot be followed is refused by name and hinders no other."""
     for number, session_id in enumerate(night.work.adopts, start=1):
-        adoption = _adopt(wiring, night, session_id, number)
+        try:
+            adoption = _adopt(wiring, night, session_id, number)
+        except records.ContactTaken as taken:
+            adoption = Adoption(session_id, "refused", str(taken))
         night.adoptions.append(adoption)
         logger.info("session %s: %s %s", session_id, adoption.result, adoption.why)
 

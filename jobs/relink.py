@@ -19,14 +19,29 @@ logger = logging.getLogger(__name__)
 
 
 def store_plan(wiring: Wiring, night: MerchantNight) -> None:
-    """Store every request with the bytes that will be sent, before any is."""
+    """Store every request with the bytes that will be sent, before any is.
+
+    Where one's contact turns out to be recorded already, that one is left out, `not_sent` and with the reason, and hinders no other.
+    """
     api_version = wiring.settings.stripe.api_version
     planned = [
         (request, encode_session_request(session_parameters(request)), api_version) for request in night.plan.requests
     ]
-    if planned:
-        scope, stamp = night.merchant.scope, night.stamp
-        records.plan_requests(wiring.database, scope, stamp.run_id, stamp.business_date, planned, wiring.clock())
+    if not planned:
+        return
+    database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    try:
+        records.plan_requests(database, scope, stamp.run_id, stamp.business_date, planned, wiring.clock())
+        return
+    except records.ContactTaken as taken:
+        logger.warning("the requests are stored one by one, since not all can be: %s", taken)
+    for one in planned:
+        try:
+            records.plan_requests(database, scope, stamp.run_id, stamp.business_date, [one], wiring.clock())
+        except records.ContactTaken as taken:
+            request, why = one[0], str(taken)
+            records.plan_taken(database, scope, stamp.run_id, stamp.business_date, request, wiring.clock(), why)
+            night.skipped.append((request.authorization_id, why))
 
 
 def relink(wiring: Wiring, night: MerchantNight) -> None:

@@ -11,7 +11,7 @@ from jobs.key_age import KeyAge
 from jobs.wiring import Merchant, Wiring
 from reconcile.errors import KeyRefused, ModeMismatch, StripeUnavailable
 from reconcile.model import State, StoredRequest
-from reconcile.records import CallFailure, StripeCallFailed
+from reconcile.records import CallFailure, SessionCreated, StripeCallFailed
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,9 @@ class Sender:
         except ModeMismatch:
             self.created += 1
             raise
+        except records.ContactTaken as taken:
+            logger.warning("request %s is left alone: %s", stored.request.request_id, taken)
+            return
         if failure is not None and failure.fault in STRIPES_TROUBLE:
             self._failures += 1
         elif failure is None or failure.fault != "key_expired":  # which is no word of Stripe's
@@ -79,6 +82,7 @@ def attempt(
 
     Raises:
         LeaseLost: another run took over.
+        ContactTaken: somebody else has brought the request further meanwhile, so it was left alone, or ended it.
         DatabaseError: the intent could not be committed, so nothing was sent; or the answer could not, so the next run asks again.
     """
     lease = wiring.lease
@@ -104,15 +108,7 @@ def attempt(
     except StripeCallFailed as failed:
         _record_failure(wiring, stored, failed.failure, replay=replay is not None)
         return failed.failure
-    records.record_result(
-        wiring.database,
-        request_id,
-        State.CREATED,
-        wiring.clock(),
-        calls=created.wire_attempts,
-        session_id=created.session_id,
-        stripe_request_id=created.request_id,
-    )
+    _record_created(wiring, request_id, created)
     if created.livemode != (merchant.scope.mode == "live"):
         raise ModeMismatch(
             f"merchant {merchant.scope.merchant}: Stripe made session {created.session_id} in another mode than {merchant.scope.mode}; "
@@ -163,6 +159,31 @@ def state_after(failure: CallFailure, *, replay: bool = False) -> State:
     if not failure.maybe_executed and not replay:
         return State.NOT_SENT
     return State.ATTEMPTING
+
+
+def _record_created(wiring: Wiring, request_id: str, created: SessionCreated) -> None:
+    now, session_id = wiring.clock(), created.session_id
+    try:
+        records.record_result(
+            wiring.database,
+            request_id,
+            State.CREATED,
+            now,
+            calls=created.wire_attempts,
+            session_id=session_id,
+            stripe_request_id=created.request_id,
+        )
+    except records.ContactTaken:
+        # A run that took over has given the request up while this one waited for Stripe; what Stripe answered is known better.
+        logger.warning("session %s of request %s was answered after the request was given up", session_id, request_id)
+        records.resolve_unknown(
+            wiring.database,
+            request_id,
+            now,
+            resolved_by="the answer of Stripe came late",
+            state=str(State.CREATED),
+            session_id=session_id,
+        )
 
 
 def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure, *, replay: bool) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reconcile.frames import ACCOUNTS, FINDINGS, HISTORY, LEDGER, arrow_series, check
-from reconcile.model import AFFECTED, Finding, RunStamp
+from reconcile.model import AFFECTED, HOLDER_TYPES, Finding, RunStamp
 from reconcile.normalize import split_words
 from reconcile.policy import RelinkPolicy
 
@@ -79,7 +79,7 @@ def _conditions(joined: pd.DataFrame, policy: RelinkPolicy, stamp: RunStamp) -> 
     status = joined["stripe_status"]
     active, inactive = flags(status == "active"), flags(status == "inactive")
     disconnected = flags(status == "disconnected")
-    no_holder = flags(joined["account_holder_id"].isna() | joined["holder_type"].isna())
+    no_holder = flags(joined["account_holder_id"].isna() | ~joined["holder_type"].isin(HOLDER_TYPES))
     inactive_known = flags(joined["inactive_action"].isin(ACTIONS))
     active_unknown = flags(joined["active_action"].notna() & ~joined["active_action"].isin(ACTIONS))
     unreadable = both & ~disconnected

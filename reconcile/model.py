@@ -150,6 +150,10 @@ class Scope:
     mode: str
 
 
+HOLDER_TYPES = ("customer", "account", "customer_account")
+"""The fields of `account_holder` that may carry its id; a holder of any other kind cannot be sent back to Stripe."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Holder:
     """The customer: a holder type (`customer`, `account`, `customer_account`) and its id."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconcile.model import AFFECTED, CoveredAccount, RelinkRequest, RunStamp
+from reconcile.model import AFFECTED, HOLDER_TYPES, CoveredAccount, RelinkRequest, RunStamp
 from reconcile.normalize import split_words
 
 AFFECTED_NAMES = [str(kind) for kind in AFFECTED]
@@ -106,7 +106,7 @@ def session_parameters(request: RelinkRequest) -> dict[str, object]:
     Raises:
         ValueError: the holder type is none that Stripe names.
     """
-    if request.holder.type not in ("customer", "account", "customer_account"):
+    if request.holder.type not in HOLDER_TYPES:
         raise ValueError(f"holder type {request.holder.type!r} cannot be sent to Stripe")
     kind = "account" if request.holder.type == "account" else "customer"
     options: dict[str, object] = {"authorization": request.authorization_id}

@@ -129,7 +129,8 @@ ACCOUNTS = TableContract(
             "stripe_status",
             TEXT,
             "",
-            "The account's status in Stripe's own word; empty if Stripe does not list it.",
+            "The account's status in Stripe's own word; empty if Stripe does not list it. `malformed` and a field name where what Stripe sent of the "
+            "account is not as documented there.",
             values="stripe_status",
         ),
         CAUSE,

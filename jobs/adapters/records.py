@@ -35,6 +35,7 @@ Breakages and successors (`records_breakages`)
 
 Requests, written (`records_requests`)
     * plan_requests(database, scope, run_id, business_date, [(request, body, api_version)], at)
+    plan_taken(database, scope, run_id, business_date, request, at, why)
     * mark_attempting(database, request_id, at, fence, *, replay=False)
     record_result(database, request_id, state, at, *, calls, session_id, error_type, error_code, error_message, http_status,
                   stripe_request_id, requested_at)
@@ -136,6 +137,7 @@ from jobs.adapters.records_requests import (
     mark_attempting,
     mark_offered,
     plan_requests,
+    plan_taken,
     record_no_answer,
     record_not_sent,
     record_result,
@@ -235,6 +237,7 @@ __all__ = [
     "open_session_counts",
     "outcomes_of",
     "plan_requests",
+    "plan_taken",
     "planned_requests",
     "provisional_requests",
     "prunable_snapshots",

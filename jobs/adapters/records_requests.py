@@ -70,6 +70,16 @@ def plan_requests(
     database.run(work, durable=True)
 
 
+def plan_taken(
+    database: Database, scope: Scope, run_id: str, business_date: date, request: RelinkRequest, at: datetime, why: str
+) -> None:
+    """Store a request whose contact is recorded already as `not_sent`, so that the run's report says why it was left out."""
+    row = _row(scope, run_id, business_date, request)
+    row |= {"state": str(State.NOT_SENT), "planned_at": at, "answered_at": at, "request_body": "", "api_version": ""}
+    row |= {"error_type": "contact_taken", "error_message": why}
+    database.run(lambda connection: _insert(connection, request, row))
+
+
 def mark_attempting(
     database: Database, request_id: str, at: datetime, fence: LeaseToken, *, replay: bool = False
 ) -> None:

@@ -6,6 +6,7 @@ everything that came, secrets too. Here a field that is not named is skipped by 
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -26,13 +27,19 @@ from jobs.adapters.stripe_shapes import (
     Inactive,
     Number,
     Reference,
+    Remnant,
+    RemnantList,
     Session,
     StatusDetails,
 )
 from reconcile.masking import mask
 from reconcile.records import AccountNumber, AccountRecord, AuthorizationRecord, EventRecord, SessionRecord
 
+MALFORMED = "malformed"
+"""Begins what stands for the status of an account that is not as documented; the field at fault follows it."""
+
 _LONGEST_MESSAGE = 300
+_PLACE = re.compile(r"(?:\$\.|field `)([\w.\[\]]+)")
 
 
 class NotJson(Exception):
@@ -47,6 +54,10 @@ _Shape = TypeVar("_Shape")
 
 _ACCOUNT = msgspec.json.Decoder(Account)
 _ACCOUNT_LIST = msgspec.json.Decoder(AccountList)
+_REMNANT = msgspec.json.Decoder(Remnant)
+_REMNANT_LIST = msgspec.json.Decoder(RemnantList)
+_REFERENCE = msgspec.json.Decoder(str | Reference | None)
+_HOLDER = msgspec.json.Decoder(Holder | None)
 _AUTHORIZATION = msgspec.json.Decoder(Authorization)
 _SESSION = msgspec.json.Decoder(Session)
 _EVENT_LIST = msgspec.json.Decoder(EventList)
@@ -54,9 +65,25 @@ _ERROR = msgspec.json.Decoder(ErrorBody)
 
 
 def read_accounts(body: bytes) -> tuple[tuple[AccountRecord, ...], bool]:
-    """Return a page's accounts in Stripe's order and whether more follow."""
-    page = _decode(_ACCOUNT_LIST, body)
-    return tuple(map(_account_record, page.data)), page.has_more
+    """Return a page's accounts in Stripe's order and whether more follow.
+
+    One account that is not as documented must not hide all others: it stands with what identifies it and a status that says which field
+    is at fault, so that it is judged `unreadable` and nobody is asked about it. Where no account of the page can be read, it is the page that is
+    wrong.
+
+    Raises:
+        WrongShape: that, or an account that cannot even be identified.
+    """
+    try:
+        page = _decode(_ACCOUNT_LIST, body)
+        return tuple(map(_account_record, page.data)), page.has_more
+    except WrongShape as fault:
+        shape_fault = str(fault)
+    pieces = _decode(_REMNANT_LIST, body)
+    records = tuple(_account_or_remnant(bytes(piece)) for piece in pieces.data)
+    if all(record.status.startswith(MALFORMED) for record in records):
+        raise WrongShape(shape_fault)
+    return records, pieces.has_more
 
 
 def read_account(body: bytes) -> AccountRecord:
@@ -173,6 +200,31 @@ def _account_record(found: Account) -> AccountRecord:
         created_at=_moment(found.created),
         livemode=found.livemode,
     )
+
+
+def _account_or_remnant(body: bytes) -> AccountRecord:
+    try:
+        return read_account(body)
+    except WrongShape as fault:
+        named = _PLACE.search(str(fault))
+    found = _decode(_REMNANT, body)
+    authorization = bytes(found.authorization)
+    return _account_record(
+        Account(
+            id=found.id,
+            status=f"{MALFORMED}: {named.group(1) if named else 'a time'}",
+            livemode=found.livemode,
+            authorization=_if_readable(_REFERENCE, authorization) if authorization else UNSET,
+            account_holder=_if_readable(_HOLDER, bytes(found.account_holder)),
+        )
+    )
+
+
+def _if_readable(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape | None:
+    try:
+        return _decode(decoder, body)
+    except (NotJson, WrongShape):
+        return None
 
 
 def _account_number(found: Number) -> AccountNumber:

@@ -6,7 +6,7 @@ skipped by the parser: client secrets, URLs, balances, owners and display names 
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 
 class Reference(Struct, gc=False):
@@ -76,6 +76,20 @@ class Account(Struct, gc=False):
 
 class AccountList(Struct):
     data: list[Account]
+    has_more: bool
+
+
+class Remnant(Struct):
+    """What must be readable of an account so that it can be told from others, and what may be."""
+
+    id: str
+    livemode: bool
+    authorization: Raw = Raw()
+    account_holder: Raw = Raw()
+
+
+class RemnantList(Struct):
+    data: list[Raw]
     has_more: bool
 
 

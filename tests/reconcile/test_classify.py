@@ -31,6 +31,7 @@ def finding(one: AccountRecord | None, other: LedgerRow | None, **policy: Any) -
         (account(active_action="none"), ("ok", "")),
         (account(authorization_id=None), ("unreadable", "")),
         (account(account_holder_id=None, holder_type=None), ("unreadable", "")),
+        (inactive(holder_type="organisation"), ("unreadable", "inactive")),
         (inactive(authorization_id=None), ("unreadable", "inactive")),
         (account(account_holder_id="cus_2"), ("holder_mismatch", "")),
         (inactive(account_holder_id="cus_2"), ("holder_mismatch", "inactive")),

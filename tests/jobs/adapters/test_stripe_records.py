@@ -166,6 +166,34 @@ def test_a_required_key_is_required(missing: str) -> None:
         read_account(encoded({key: value for key, value in BARE.items() if key != missing}))
 
 
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"status": None}, "status"),
+        ({"permissions": "balances"}, "permissions"),
+        ({"created": 2**62}, "a time"),
+        ({"account_holder": "cus_1"}, "account_holder"),
+        ({"account_numbers": [{"status": 4}]}, "account_numbers[0].status"),
+        ({"authorization": 9}, "authorization"),
+    ],
+)
+def test_one_account_that_is_not_as_documented_hides_no_other(change: dict[str, Any], place: str) -> None:
+    page = {"data": [BARE, BARE | {"id": "fca_odd"} | change], "has_more": True}
+    (sound, odd), has_more = read_accounts(encoded(page))
+    assert sound == read_account(encoded(BARE))
+    assert has_more
+    assert (odd.account_id, odd.status, odd.livemode) == ("fca_odd", f"malformed: {place}", BARE["livemode"])
+    assert odd.authorization_key_present == ("authorization" in BARE | change)
+    with pytest.raises(WrongShape):
+        read_accounts(encoded(page | {"data": page["data"][1:]}))
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"livemode": "true"}])
+def test_an_account_that_cannot_be_told_from_others_is_an_error(change: dict[str, Any]) -> None:
+    with pytest.raises(WrongShape):
+        read_accounts(encoded({"data": [BARE, BARE | change], "has_more": False}))
+
+
 def test_every_cut_of_a_page_is_noticed() -> None:
     """No prefix of a page passes for a page."""
     body = encoded({"object": "list", "data": [BARE, BARE], "has_more": False})
