@@ -67,7 +67,7 @@ def _ignore(_step: str) -> None:
 class ReportDirectory:
     """The root of all reports, and how files are written there.
 
-    `formats` that this version does not write are passed over. `reached` is told each step of publishing by name, so that a
+    `formats` are of csv, parquet, xlsx and html. `reached` is told each step of publishing by name, so that a
     test can end the process there; `swap` exchanges two directories in one step, or says False where that cannot be done.
     """
 
@@ -145,7 +145,7 @@ class ReportDirectory:
             with owned(temporary):
                 self.reached("temporary made")
                 entries = {}
-                for name, rows, chunks in self._contents(facts.stamp, tables, summary):
+                for name, rows, chunks in self._contents(facts.stamp, tables, summary, temporary):
                     self.reached(f"before {name}")
                     sha256, size = write_file(temporary / name, self._told(name, chunks), access)
                     entries[name] = {"sha256": sha256, "bytes": size, "rows": rows}
@@ -188,9 +188,12 @@ class ReportDirectory:
         remove_tree(aside)
 
     def _contents(
-        self, stamp: RunStamp, tables: Mapping[str, pa.Table], summary: Mapping[str, object]
+        self, stamp: RunStamp, tables: Mapping[str, pa.Table], summary: Mapping[str, object], temporary: Path
     ) -> Iterator[tuple[str, int | None, Iterable[bytes]]]:
-        """Name, rows and bytes of every file but the manifest; rows are None where a file has none."""
+        """Name, rows and bytes of every file but the manifest; rows are None where a file has none.
+
+        `temporary` takes what a writer has to put aside, so that nothing of a customer ever lies outside the reports.
+        """
         for name, contract in TABLES.items():
             if name not in tables:
                 continue
@@ -200,11 +203,17 @@ class ReportDirectory:
             if "parquet" in self.formats:
                 yield f"{name}.parquet", table.num_rows, parquet_chunks(table, contract, stamp.run_id)
         yield SUMMARY, None, [_json(summary)]
-        if "html" in self.formats:
-            # Imported here: other formats need neither Jinja nor the drawing library.
-            from reports.page import PAGE, page_html, page_of
+        if not {"html", "xlsx"} & set(self.formats):
+            return
+        # Imported here: other formats need neither Jinja nor the drawing library nor the spreadsheet's.
+        from reports.page import PAGE, page_html, page_of
+        from reports.workbook import WORKBOOK, workbook_chunks
 
-            yield PAGE, None, [page_html(page_of(self.root, summary, tables or None)).encode()]
+        page = page_of(self.root, summary, tables or None)
+        if "html" in self.formats:
+            yield PAGE, None, [page_html(page).encode()]
+        if "xlsx" in self.formats and tables:
+            yield WORKBOOK, None, workbook_chunks(page, tables, stamp.as_of, temporary)
 
     def _move_links(self, facts: RunFacts, final: Path) -> None:
         stamp = facts.stamp

@@ -84,7 +84,7 @@ def test_the_same_night_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_formats_are_those_chosen(tmp_path: Path) -> None:
     path = publish(ReportDirectory(tmp_path, formats=("csv", "xlsx", "html")), facts())
-    assert {file.suffix for file in path.iterdir()} == {".csv", ".json", ".html"}
+    assert {file.suffix for file in path.iterdir()} == {".csv", ".json", ".html", ".xlsx"}
     assert verify(path) == []
 
 
