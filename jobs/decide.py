@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from jobs.adapters import records
+from jobs.adapters.lease import require_token
 from jobs.night import MerchantNight
 from jobs.selection import Selection
 from jobs.wiring import Wiring
@@ -166,7 +168,10 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     )
     eligible = [one.key for one in breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
 
-    def work(_connection: object) -> None:
+    def work(connection: Any) -> None:
+        if wiring.lease is not None:
+            # A run that slept and was taken over decided on what is no longer so.
+            require_token(connection, wiring.lease.token)
         if night.new_snapshot is not None:
             records.record_snapshot(database, night.new_snapshot)
         if night.pulled:

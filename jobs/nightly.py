@@ -232,6 +232,8 @@ def _report(
     if work.released_brake is not None and not any(night.drop_released or night.released for night in nights):
         worst = min(worst, DecisionNeeded.exit_code, key=SEVERITY.index)
     with clock.stage("report"):
+        if wiring.lease is not None:
+            wiring.lease.prove()  # else a run that slept would publish totals over what another one did meanwhile
         if not work.dry_run:
             for night in nights:
                 _record_merchant(wiring, night)

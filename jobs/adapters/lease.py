@@ -90,6 +90,16 @@ class Lease:
                 f"{self.holder.describe()} no longer holds the lock: another run took over, see `relink runs list`"
             )
 
+    def prove(self) -> None:
+        """Return only if the database says now that this process holds the lease; a run that was stopped learns here that it was taken over.
+
+        Raises:
+            LeaseLost: another run took over, or this lease was released.
+            DatabaseError: the database could not be asked.
+        """
+        self.renew()
+        self.check()
+
     def renew(self) -> bool:
         """Renew now and return whether the lease still is ours.
 

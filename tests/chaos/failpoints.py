@@ -8,6 +8,7 @@ that is thrown away.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.client
 import inspect
@@ -15,7 +16,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from jobs.adapters.stripe_gateway import StripeGateway
 from jobs.adapters.stripe_transport import StripeTransport
 
 Reached = Callable[[str], None]
+Replace = Callable[[Any, str, Any], None]
 
 STAGE_FUNCTIONS = (
     "check_writable",
@@ -46,9 +47,13 @@ SENDING = ("create_session", "POST sessions", "mark_attempting", "record_result"
 """Parts of the names of the moments around a POST."""
 
 
-def install(reached: Reached) -> None:
-    """From now on tell `reached` the name of every moment that this thread of this process comes to."""
-    moments = _Moments(reached)
+def install(reached: Reached, replace: Replace = setattr) -> Moments:
+    """From now on tell `reached` the name of every moment that this thread of this process comes to.
+
+    Args:
+        replace: puts a wrapper in the place of what it wraps; whoever wants to undo that passes a function that remembers.
+    """
+    moments = Moments(reached, replace)
     for name in records.__all__:
         if inspect.isfunction(getattr(records, name)):
             moments.wrap(records, name, _stage_name if name == "set_stage" else None)
@@ -65,13 +70,15 @@ def install(reached: Reached) -> None:
     _wrap_commits(moments)
     _wrap_wire(moments)
     _wrap_publishing(moments)
+    return moments
 
 
-class _Moments:
-    """Tells which moment is reached; `doing` is the innermost wrapped call that is under way."""
+class Moments:
+    """Tells which moment is reached; `doing` is the innermost wrapped call that is under way, `writing` how many writes are."""
 
-    def __init__(self, reached: Reached) -> None:
+    def __init__(self, reached: Reached, replace: Replace) -> None:
         self._reached = reached
+        self.replace = replace
         self._thread = threading.get_ident()
         self.doing = "start"
         self.writing = 0
@@ -93,7 +100,7 @@ class _Moments:
             self(f"after {shown}")
             return result
 
-        setattr(owner, attribute, wrapped)
+        self.replace(owner, attribute, wrapped)
 
     @contextmanager
     def inside(self, name: str) -> Iterator[None]:
@@ -109,7 +116,7 @@ def _stage_name(arguments: tuple[Any, ...]) -> str:
     return f"set_stage {arguments[2]}"
 
 
-def _wrap_commits(moments: _Moments) -> None:
+def _wrap_commits(moments: Moments) -> None:
     """Before and after each commit of a write, which lies between the function's last statement and its return."""
     run, begin, commit = Database.run, Database.begin, DefaultDialect.do_commit
 
@@ -137,12 +144,12 @@ def _wrap_commits(moments: _Moments) -> None:
         if writes:
             moments(f"after commit of {moments.doing}")
 
-    Database.run = counted_run  # type: ignore[method-assign]
-    Database.begin = counted_begin  # type: ignore[method-assign]
-    DefaultDialect.do_commit = told_commit  # type: ignore[method-assign]
+    moments.replace(Database, "run", counted_run)
+    moments.replace(Database, "begin", counted_begin)
+    moments.replace(DefaultDialect, "do_commit", told_commit)
 
 
-def _wrap_wire(moments: _Moments) -> None:
+def _wrap_wire(moments: Moments) -> None:
     """Before a connection is made, after each part that left, and before and after the head of the answer."""
     moments.wrap(StripeTransport, "_send", _call_name)
     connect, send, respond = (
@@ -166,9 +173,9 @@ def _wrap_wire(moments: _Moments) -> None:
         moments(f"head for {moments.doing} came")
         return response
 
-    urllib3.connection.HTTPConnection.connect = told_connect  # type: ignore[method-assign]
-    http.client.HTTPConnection.send = told_send  # type: ignore[method-assign]
-    urllib3.connection.HTTPConnection.getresponse = told_respond  # type: ignore[method-assign]
+    moments.replace(urllib3.connection.HTTPConnection, "connect", told_connect)
+    moments.replace(http.client.HTTPConnection, "send", told_send)
+    moments.replace(urllib3.connection.HTTPConnection, "getresponse", told_respond)
 
 
 def _call_name(arguments: tuple[Any, ...]) -> str:
@@ -177,11 +184,11 @@ def _call_name(arguments: tuple[Any, ...]) -> str:
     return f"{method.upper()} {kind}"
 
 
-def _wrap_publishing(moments: _Moments) -> None:
+def _wrap_publishing(moments: Moments) -> None:
     reports = wiring.Wiring.reports.fget
     assert reports is not None
 
     def told(self: wiring.Wiring) -> Any:
-        return replace(reports(self), reached=lambda step: moments(f"report: {step}"))
+        return dataclasses.replace(reports(self), reached=lambda step: moments(f"report: {step}"))
 
-    wiring.Wiring.reports = property(told)  # type: ignore[assignment]
+    moments.replace(wiring.Wiring, "reports", property(told))
