@@ -14,6 +14,7 @@ from jobs.api_key import ApiKey, read_api_keys
 from jobs.clock import Clock, elapsed_seconds, system_clock
 from jobs.progress import Progress, Quiet
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
+from reconcile.errors import ReportError
 from reconcile.model import Scope
 from reconcile.policy import BrakePolicy, RelinkPolicy
 
@@ -68,12 +69,25 @@ class Wiring:
         """Where complete snapshots are kept."""
         from jobs.adapters.snapshots import SnapshotStore
 
-        return SnapshotStore(self.settings.reports.directory / SNAPSHOT_DIRECTORY)
+        return SnapshotStore(self._own_directory(SNAPSHOT_DIRECTORY))
 
     @property
     def plan_directory(self) -> Path:
         """Where plans wait for a person: those a brake holds, and those of `relink plan` without a file name."""
-        return self.settings.reports.directory / PLAN_DIRECTORY
+        return self._own_directory(PLAN_DIRECTORY)
+
+    def _own_directory(self, name: str) -> Path:
+        """A directory of the job's own below the reports; through a symlink, whoever made that would choose where it lies.
+
+        Raises:
+            ReportError: there is a symlink in its place.
+        """
+        path = self.settings.reports.directory / name
+        if path.is_symlink():
+            raise ReportError(
+                f"{path} is a symlink: remove it, or move the whole of reports.directory to the other place"
+            )
+        return path
 
 
 def relink_policy(settings: Settings) -> RelinkPolicy:

@@ -102,6 +102,8 @@ class SnapshotStore:
         )
         table = _join(accounts, ledger).replace_schema_metadata({_METADATA_KEY: _to_json(metadata)})
         final = self._directory / relative
+        if final.parent.is_symlink():
+            raise OutsideError(f"snapshot {final} cannot be written: {final.parent} is a symlink; remove it")
         try:
             _make_private_directories(final.parent)
             _remove_leftovers(final.parent)

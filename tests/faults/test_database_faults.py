@@ -30,8 +30,8 @@ CUSTOMERS = 16
 Fault = Callable[[Connection], object]
 """Called at the beginning of a write transaction, to let the rest of it fail."""
 
-STRIDE = 5
-"""Of the writes of a night every fifth is made to fail; each kind of fault begins at another one, so that together they meet all."""
+STRIDE = 4
+"""Of the writes of a night every fourth is made to fail; each kind of fault begins at another one, so that together they meet all."""
 
 AFTER_THE_END = 2
 """Writes after a run is recorded as complete, which it does not depend on: removing what is old, and giving the lock back."""

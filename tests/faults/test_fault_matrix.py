@@ -323,6 +323,27 @@ def test_key_file_missing_or_readable_by_others(
     assert KEY not in ended.err
 
 
+@pytest.mark.parametrize("below", ["_snapshots", "_snapshots/merchant=main", "_plans"])
+def test_symlink_among_the_reports(nights: Nights, below: str) -> None:
+    """Whoever can put a link there does not choose where snapshots and plans are written."""
+    nights.sections["brakes"] = {"minimum": 2, "newly_broken_share": 0.2}
+    for name in BROKEN:
+        nights.world.heal_authorization(name)
+    if below == "_plans":
+        assert end(nights).exit_code == 0  # only a held night writes a plan
+    for name in BROKEN:
+        nights.world.break_authorization(name)
+    nights.world.advance(days=1)
+    outside = nights.directory / "outside"
+    outside.mkdir()
+    link = nights.reports / below
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside)
+    ended = end(nights)
+    assert (ended.exit_code, posts(nights), list(outside.iterdir())) == (3, [], [])
+    assert f"{link} is a symlink" in ended.why
+
+
 def test_second_starter(both_nights: Nights) -> None:
     nights = both_nights
     with open_database(nights.database_url) as database:
