@@ -129,7 +129,7 @@ ACCOUNTS = TableContract(
             "stripe_status",
             TEXT,
             "",
-            "The account's status in Stripe's own word; empty if Stripe does not list it. `malformed` and a field name where what Stripe sent of the "
+            "The account's status in Stripe's own word; empty if Stripe does not list it. Or malformed and a field name, where what Stripe sent of the "
             "account is not as documented there.",
             values="stripe_status",
         ),
