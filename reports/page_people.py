@@ -102,20 +102,18 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
         _need(
             "rejected",
             "Requests that Stripe refused tonight",
-            "Mend what Stripe's message names, then try them again.",
+            "Mend what Stripe's message names. A later night asks again after the cooldown; `relink request --ignore-cooldown` with the authorization does so at once.",
             "relink_requests.parquet where result = 'rejected'",
             _where(requests, "result", "rejected"),
             _rejected,
-            f"relink retry {_quoted(summary['run_id'])}",
         ),
         _need(
             "not_sent",
             "Requests that were planned and not sent",
-            "The run stopped before their turn; these customers know nothing yet.",
+            "The run stopped before their turn; these customers know nothing yet, and the next night takes them up.",
             "relink_requests.parquet where result = 'not_sent'",
             _where(requests, "result", "not_sent"),
             _rejected,
-            f"relink retry {_quoted(summary['run_id'])}",
         ),
         _need(
             "answers",
