@@ -10,7 +10,7 @@ import click
 
 from jobs.cli.common import fail
 from jobs.logs import disable_core_dumps, install_excepthook
-from jobs.signals import end_in_time, interrupt_once
+from jobs.signals import end_in_time, interrupt_again_where_ignored, interrupt_once
 
 COMMANDS = {
     "run": ("jobs.cli.run:run", "The nightly job: pull, collect, decide, ask, report."),
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         install_excepthook()
         end_in_time()
+        interrupt_again_where_ignored()
     interrupt_once()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
