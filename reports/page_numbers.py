@@ -16,7 +16,8 @@ from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page
 from reports.page_now import BROKEN_ROWS, MONEY_ROWS
 from reports.page_people import needs, notices
 from reports.page_pictures import bars, stacked, trend
-from reports.past_runs import Past, PastOutcome, PastRun, created_in, past_night
+from reports.past_runs import Flows, Past, PastOutcome, PastRun, flows_of, past_night
+from reports.trend import trend_grid, trend_nights
 
 STATES: Mapping[str, str] = {
     "complete": "Complete",
@@ -26,6 +27,9 @@ STATES: Mapping[str, str] = {
     "stopped": "Stopped",
 }
 """What the banner calls each state of a run."""
+
+
+TREND = "The last 30 business dates, night by night"
 
 
 def page_numbers(summary: Mapping[str, Any], tables: Mapping[str, pa.Table] | None, past: Past) -> Page:
@@ -53,8 +57,8 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
         past_night(tonight, accounts, tables["authorizations"]),
     ]
     requests = list(page_past.newest(outcomes).values())
-    created = dict(past.created)
-    created[run_date] = created.get(run_date, frozenset()) | created_in(tables["relink_requests"])
+    flows = {**past.flows}
+    flows[run_date] = flows.get(run_date, Flows()) | flows_of(tables["relink_requests"], tables["relink_outcomes"])
     affected = page_now.affected_rows(accounts)
     changed = page_past.changes(accounts, outcomes, past)
     weeks, expected = page_now.calendar(accounts, run_date)
@@ -69,7 +73,9 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
         "steps": page_now.steps_grid(affected),
         "lost": page_now.lost_grid(accounts),
         "expected": expected,
-        "trend": page_past.trend_grid(nights, outcomes, created),
+        "trend": trend_grid(
+            trend_nights(replace(past, nights=nights, flows=flows, runs=[*past.runs, tonight]), run_date), TREND
+        ),
     }
     merchants = page_now.merchants_grid(accounts, affected)
     if merchants is not None:
@@ -167,7 +173,8 @@ def _stopped(page: Page, past: Past) -> Page:
             f"{base.name}/accounts.parquet: {MONEY_ROWS}",
         ),
     )
-    grids = {"trend": page_past.trend_grid(past.nights, past.outcomes, past.created)}
+    tonight = PastRun(Path(), page.run["run_id"], run_date, page.run["command"], complete=False)
+    grids = {"trend": trend_grid(trend_nights(replace(past, runs=[*past.runs, tonight]), run_date), TREND)}
     stale = Notice(
         f"Stale: the figures below are of the last complete run, {base.run_id}, {old}. What broke or came back since is not known."
     )

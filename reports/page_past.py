@@ -1,4 +1,4 @@
-"""What tonight's tables say together with earlier nights': what changed, how far requests came, how long answers took, the trend."""
+"""What tonight's tables say together with earlier nights': what changed, how far requests came, how long answers took."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reconcile.model import AUTHORIZATION_STEPS
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.page_model import NOT_SHOWN, SMALLEST_GROUP, Cell, Figure, Grid, Line, count, money, quoted
 from reports.page_now import LOST, TOP, UNNAMED, at_stake
-from reports.past_runs import Past, PastNight, PastOutcome, PastRun
+from reports.past_runs import Id, Past, PastNight, PastOutcome, PastRun
 from reports.summary import ANSWERED, CURED, UNASKED
+from reports.trend import ELIGIBLE
 
 Row = Mapping[str, Any]
-Id = tuple[str, str]
-
-ELIGIBLE = tuple(map(str, AUTHORIZATION_STEPS))
-"""Next steps of a bank login that may be asked about: nothing but time, a limit or a person stands between it and a request."""
-
 WINDOW = "the reports of the 30 business dates up to tonight"
 
 
@@ -247,48 +242,3 @@ def _quantile(name: str, hours: Sequence[float], tenth: int) -> Figure:
         return Figure(name, None, NOT_SHOWN)
     value = quantiles(hours, n=10, method="inclusive")[tenth - 1]
     return Figure(name, round(value, 4), f"{value:,.1f}")
-
-
-def trend_grid(
-    nights: Sequence[PastNight], outcomes: Sequence[PastOutcome], created: Mapping[Any, frozenset[Id]]
-) -> Grid:
-    """Each business date of thirty that has a complete run: what was broken and at stake, who was asked, what came back."""
-    cured: defaultdict[Any, set[Id]] = defaultdict(set)
-    for one in outcomes:
-        if one.row["outcome"] in CURED:
-            cured[one.run.run_date].add((one.row["merchant"], one.row["request_id"]))
-    lines = []
-    for night in nights:
-        on = night.run.run_date
-        cells: tuple[Cell, ...] = (
-            (count(f"trend.{on}.broken", night.broken),),
-            (count(f"trend.{on}.created", len(created.get(on, ()))),),
-            (count(f"trend.{on}.came_back", len(cured[on])),),
-            money(f"trend.{on}", night.at_stake),
-        )
-        lines.append(Line(str(on), cells))
-    return Grid(
-        "trend",
-        "Thirty business dates",
-        ("Date", "Broken accounts", "Sessions created", "Requests that came back", "Money at stake"),
-        tuple(lines),
-        (
-            (
-                "Broken accounts",
-                f"accounts.parquet of each date's newest complete run where finding in {quoted(AFFECTED_FINDINGS)}",
-            ),
-            (
-                "Sessions created",
-                "distinct request_id over relink_requests.parquet of all runs of the date where result = 'created'",
-            ),
-            (
-                "Requests that came back",
-                f"distinct request_id over relink_outcomes.parquet of all runs of the date where outcome in {quoted(CURED)}",
-            ),
-            (
-                "Money at stake",
-                "sum of exposure_minor by currency over the broken accounts where ledger_status = 'open'",
-            ),
-        ),
-        empty="No complete run within 30 business dates.",
-    )

@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import date
+from math import nan
 from typing import TYPE_CHECKING
 
 from reports.page_model import Grid, Line, Picture
@@ -98,19 +99,35 @@ def bars(name: str, grid: Grid, color: int, words: str) -> Picture | None:
 
 
 def trend(name: str, grid: Grid, words: str) -> Picture | None:
-    """The broken accounts of each date above, what was asked and what came back below; None before the second date."""
-    if len(grid.lines) < 2:
+    """Broken accounts, sessions created and requests that came back of each date; None before the second date that has any.
+
+    A line is broken where a date has no number.
+    """
+    lines = [line for line in grid.lines if not line.total]
+    drawn = (("Broken accounts", 1), ("Sessions created", 4), ("Came back", 2))
+    places = {column: grid.head.index(column) - 1 for column, _ in drawn}
+    if (
+        sum(
+            any(line.cells[place] and not isinstance(line.cells[place], str) for place in places.values())
+            for line in lines
+        )
+        < 2
+    ):
         return None
     from matplotlib.ticker import MaxNLocator
 
-    days = [float(date.fromisoformat(line.label).toordinal()) for line in grid.lines]
+    days = [float(date.fromisoformat(line.label).toordinal()) for line in lines]
 
     def draw(axes: Axes) -> None:
-        for place, color, words_of in ((0, 1, "broken accounts"), (1, 4, "sessions created"), (2, 2, "came back")):
-            values = [_value(line, place) for line in grid.lines]
-            axes.plot(days, values, color=SERIES[color - 1], linewidth=1.8, marker="o", markersize=3, label=words_of)
+        for column, color in drawn:
+            values = [
+                nan if isinstance(line.cells[places[column]], str) else _value(line, places[column]) for line in lines
+            ]
+            axes.plot(
+                days, values, color=SERIES[color - 1], linewidth=1.8, marker="o", markersize=3, label=column.lower()
+            )
         step = max(1, len(days) // 8)
-        axes.set_xticks(days[::step], [line.label[5:] for line in grid.lines[::step]])
+        axes.set_xticks(days[::step], [line.label[5:] for line in lines[::step]])
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(axis="y", color=LINE, linewidth=0.6)

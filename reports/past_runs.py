@@ -1,13 +1,16 @@
-"""Finds the reports that were there before a run, and reads what they hold; the same ones however often its page is built again.
+"""Finds the reports of earlier runs and reads in place what they hold, for a run's page and for the trend of any dates.
 
-A run's id begins with its time, so that the reports before it are those of smaller ids, for its own date or earlier ones.
+A run's id begins with its time, so that the reports before it are those of smaller ids, for its own date or earlier ones: they are
+the same however often its page is built again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,11 @@ import pyarrow.parquet as pq
 
 from reconcile.model import REPORT_WINDOW_DAYS
 from reports.closed_lists import AFFECTED_FINDINGS
+from reports.columns import SCHEMA_VERSION, TABLES
 from reports.control import count_in, exposure_totals
+from reports.summary import ANSWERED, CURED
 
-_RUN_NAME = "run_id="
+_DATE_NAME, _RUN_NAME = "run_date=", "run_id="
 
 COMPLETE_COMMANDS = ("run", "apply", "resume", "backfill")
 """Commands whose complete reports describe every account of a business date."""
@@ -55,18 +60,34 @@ def past_runs(root: Path, run_id: str, run_date: date, command: str) -> list[Pas
     """
     first = run_date - timedelta(days=REPORT_WINDOW_DAYS - 1)
     last = run_date - timedelta(days=1) if command == "backfill" else run_date
+    return [one for one in runs_between(root, first, last) if one.run_id < run_id]
+
+
+def runs_between(root: Path, first: date, last: date) -> list[PastRun]:
+    """The published reports of some business dates, oldest first; dry runs are none."""
     found = []
     for on in (first + timedelta(days=passed) for passed in range((last - first).days + 1)):
         for directory in sorted((root / f"run_date={on.isoformat()}").glob(f"{_RUN_NAME}*")):
-            name = directory.name.removeprefix(_RUN_NAME)
-            if name >= run_id:
-                continue
             try:
                 manifest = json.loads((directory / "manifest.json").read_bytes())
-                found.append(PastRun(directory, name, on, str(manifest["command"]), manifest["complete"] is True))
+                name, complete = directory.name.removeprefix(_RUN_NAME), manifest["complete"] is True
+                found.append(PastRun(directory, name, on, str(manifest["command"]), complete))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
     return found
+
+
+def dates_of(root: Path) -> list[date]:
+    """The business dates of which there are reports, in order; dry runs' are none."""
+    found = []
+    for directory in root.glob(f"{_DATE_NAME}*/"):
+        with suppress(ValueError):
+            found.append(date.fromisoformat(directory.name.removeprefix(_DATE_NAME)))
+    return sorted(found)
+
+
+Id = tuple[str, str]
+"""A merchant and what is told apart within it: an authorization's id or a request's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +99,28 @@ class PastNight:
     run: PastRun
     broken: int
     at_stake: Mapping[str, int]
-    affected: Mapping[tuple[str, str], str]
+    affected: Mapping[Id, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """What all reports of one business date tell of requests (merchant, request id): `created` and `unknown` are results of the call
+    to Stripe, `answered` and `came_back` what was learnt on that date of requests of any date.
+    """
+
+    created: frozenset[Id] = frozenset()
+    unknown: frozenset[Id] = frozenset()
+    answered: frozenset[Id] = frozenset()
+    came_back: frozenset[Id] = frozenset()
+
+    def __or__(self, other: Flows) -> Flows:
+        """Both together, each request counted once."""
+        return Flows(
+            self.created | other.created,
+            self.unknown | other.unknown,
+            self.answered | other.answered,
+            self.came_back | other.came_back,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +133,19 @@ class PastOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read.
+    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read."""
 
-    `created` are the requests (merchant, request id) for which each date made a session.
-    """
-
+    runs: Sequence[PastRun] = ()
     nights: Sequence[PastNight] = ()
     outcomes: Sequence[PastOutcome] = ()
-    created: Mapping[date, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    flows: Mapping[date, Flows] = field(default_factory=dict)
     base: PastRun | None = None
     base_accounts: pa.Table | None = None
     unread: Sequence[str] = ()
 
 
-BASE_COLUMNS = ("merchant", "account_id", "authorization_id", "finding", "ledger_status", "exposure_minor", "currency")
+ACCOUNT_COLUMNS = ("finding", "ledger_status", "exposure_minor", "currency")
+BASE_COLUMNS = ("merchant", "account_id", "authorization_id", *ACCOUNT_COLUMNS)
 OUTCOME_COLUMNS = (
     *("merchant", "request_id", "authorization_id", "institution_name", "outcome", "session_status"),
     *("accounts_expected", "accounts_cured", "hours_to_outcome", "outcome_at_basis", "requested_at"),
@@ -114,14 +155,28 @@ AUTHORIZATION_COLUMNS = ("merchant", "authorization_id", "affected_accounts", "n
 
 def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
     """Read what a run's page tells of the time before it, in place; a damaged report is named and left out."""
-    runs = past_runs(root, run_id, run_date, command)
-    chosen = {id(one) for one in _newest_complete(runs)}
-    nights: list[PastNight] = []
     outcomes: list[PastOutcome] = []
-    created: dict[date, set[tuple[str, str]]] = {}
+    past = _read(past_runs(root, run_id, run_date, command), outcomes)
+    unread = list(past.unread)
+    for night in reversed(past.nights):
+        accounts = read_columns(night.run.path / "accounts.parquet", BASE_COLUMNS)
+        if accounts is not None:
+            return replace(past, outcomes=outcomes, base=night.run, base_accounts=accounts, unread=unread)
+        unread.append(night.run.name)
+    return replace(past, outcomes=outcomes, unread=unread)
+
+
+def read_dates(root: Path, first: date, last: date) -> Past:
+    """Read what the trend tells of some business dates: their runs, nights and flows; a damaged report is named and left out."""
+    return _read(runs_between(root, first, last), None)
+
+
+def _read(runs: Sequence[PastRun], outcomes: list[PastOutcome] | None) -> Past:
+    """Runs, nights and flows; the rows of outcomes are put into the list where one is given."""
+    chosen = {id(one) for one in newest_complete(runs)}
+    nights: list[PastNight] = []
+    flows: defaultdict[date, Flows] = defaultdict(Flows)
     unread: list[str] = []
-    base: PastRun | None = None
-    base_accounts: pa.Table | None = None
     for one in runs:
         if not (one.path / "relink_outcomes.parquet").exists():
             continue  # it stopped, or its formats have no Parquet
@@ -130,24 +185,32 @@ def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
         if answered is None or requests is None:
             unread.append(one.name)
             continue
-        outcomes.extend(PastOutcome(one, row) for row in answered.to_pylist())
-        created.setdefault(one.run_date, set()).update(created_in(requests))
+        flows[one.run_date] |= flows_of(requests, answered)
+        if outcomes is not None:
+            outcomes.extend(PastOutcome(one, row) for row in answered.to_pylist())
         if id(one) in chosen:
-            accounts = read_columns(one.path / "accounts.parquet", BASE_COLUMNS)
+            accounts = read_columns(one.path / "accounts.parquet", ACCOUNT_COLUMNS)
             logins = read_columns(one.path / "authorizations.parquet", AUTHORIZATION_COLUMNS)
             if accounts is None or logins is None:
                 unread.append(one.name)
-                continue
-            nights.append(past_night(one, accounts, logins))
-            base, base_accounts = one, accounts
-    by_date = {on: frozenset(requests) for on, requests in created.items()}
-    return Past(nights, outcomes, by_date, base, base_accounts, unread)
+            else:
+                nights.append(past_night(one, accounts, logins))
+    return Past(runs, nights, flows=dict(flows), unread=unread)
 
 
-def created_in(requests: pa.Table) -> frozenset[tuple[str, str]]:
-    """The requests (merchant, request id) for which Stripe made a session."""
-    made = requests.filter(pc.equal(requests["result"], "created"))
-    return frozenset(zip(made["merchant"].to_pylist(), made["request_id"].to_pylist(), strict=True))
+def flows_of(requests: pa.Table, outcomes: pa.Table) -> Flows:
+    """What one report tells of requests."""
+    return Flows(
+        _ids_where(requests, "result", ("created",)),
+        _ids_where(requests, "result", ("unknown",)),
+        _ids_where(outcomes, "outcome", ANSWERED),
+        _ids_where(outcomes, "outcome", CURED),
+    )
+
+
+def _ids_where(table: pa.Table, column: str, values: Iterable[object]) -> frozenset[Id]:
+    found = table.filter(pc.is_in(table[column], pa.array([str(value) for value in values])))
+    return frozenset(zip(found["merchant"].to_pylist(), found["request_id"].to_pylist(), strict=True))
 
 
 def past_night(run: PastRun, accounts: pa.Table, logins: pa.Table) -> PastNight:
@@ -161,7 +224,7 @@ def past_night(run: PastRun, accounts: pa.Table, logins: pa.Table) -> PastNight:
     )
 
 
-def _newest_complete(runs: Sequence[PastRun]) -> list[PastRun]:
+def newest_complete(runs: Sequence[PastRun]) -> list[PastRun]:
     """For each business date its newest report of a complete run, or a rebuilt one where it had none."""
     chosen: dict[date, PastRun] = {}
     for one in runs:
@@ -172,10 +235,22 @@ def _newest_complete(runs: Sequence[PastRun]) -> list[PastRun]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table | None:
-    """Some columns of a published Parquet table, or None where it is missing, damaged or of a version without them."""
+    """Some columns of a published Parquet table, or None where it is missing or damaged.
+
+    A column that came into the table after the file was written is null throughout.
+    """
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=list(columns)).select(list(columns))
+            there = set(file.schema_arrow.names)
+            table = file.read(columns=[name for name in columns if name in there])
+            if not there.issuperset(columns):
+                if int((file.schema_arrow.metadata or {})[b"schema_version"]) >= SCHEMA_VERSION:
+                    return None
+                contract = TABLES[path.stem].schema
+                for name in columns:
+                    if name not in there:
+                        table = table.append_column(name, pa.nulls(table.num_rows, contract.field(name).type))
+            return table.select(list(columns))
     except (OSError, ValueError, KeyError):
         return None
 

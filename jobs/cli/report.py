@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 ESSENTIAL = ("changes", "funnel", "steps", "ages", "expected")
 """Tables of the page that a terminal shows; the others are in the page and the files."""
+
+LONGEST_TREND_DAYS = 3_660
+
+_DATE = click.DateTime(formats=["%Y-%m-%d"])
 
 _redact_option = click.option(
     "--redact",
@@ -83,6 +88,61 @@ def open_command(context: click.Context, run_id: str | None, redact: Path | None
         import webbrowser
 
         webbrowser.open(path.as_uri())
+    return 0
+
+
+@report.command()
+@click.option(
+    "--from", "first", type=_DATE, default=None, help="First business date; else 29 days before the last one."
+)
+@click.option(
+    "--to", "last", type=_DATE, default=None, help="Last business date; else the newest of which there is a report."
+)
+@config_option
+@json_option
+@click.pass_context
+def trend(
+    context: click.Context, first: datetime | None, last: datetime | None, config: str | None, as_json: bool
+) -> int:
+    """Past nights side by side: broken, at stake, asked, answered, came back. Read from their Parquet files in place."""
+    from jobs.cli.terminal import print_table
+    from reconcile.errors import ReportError
+    from reconcile.model import REPORT_WINDOW_DAYS
+    from reports.past_runs import dates_of, read_dates
+    from reports.trend import plain_trend, trend_grid, trend_nights
+
+    root = settings_of(context, config).reports.directory
+    dates = dates_of(root)
+    if not dates:
+        raise ReportError(f"no report in {root} yet: `relink run` writes the first")
+    end = dates[-1] if last is None else last.date()
+    start = max(end - timedelta(days=REPORT_WINDOW_DAYS - 1), dates[0]) if first is None else first.date()
+    if first is None and start > end:
+        start = end
+    if start > end:
+        raise click.UsageError(f"--from {start} comes after --to {end}")
+    if (end - start).days > LONGEST_TREND_DAYS:
+        raise click.UsageError(f"from {start} to {end} is over {LONGEST_TREND_DAYS:,} days: narrow it")
+    past = read_dates(root, start, end)
+    nights = trend_nights(past, end, start)
+    if as_json:
+        print_json(
+            {
+                "from": start.isoformat(),
+                "to": end.isoformat(),
+                "newest_report": dates[-1].isoformat(),
+                "unread": list(past.unread),
+                **plain_trend(nights),
+            }
+        )
+        return 0
+    grid = trend_grid(nights, f"Night by night, {start} to {end}")
+    if grid.lines:
+        print_table(grid.caption, grid.head, ([line.label, *map(_text, line.cells)] for line in grid.lines))
+    else:
+        say(f"{grid.caption}: {grid.empty}")
+    for name in past.unread:
+        say(f"An earlier report could not be read and is left out: {name}.")
     return 0
 
 

@@ -46,16 +46,17 @@ def publish_world(root: Path, seed: int = 7) -> list[tuple[date, str, str]]:
         if command == "stopped":
             reports.publish_stopped(replace(run, complete=False, why="the ledger is away"))
         else:
-            reports.publish(run, _tables(chance, on))
+            reports.publish(run, tables_of(chance, on))
         published.append((on, run_id, command))
     return published
 
 
-def _tables(chance: random.Random, on: date) -> dict[str, pa.Table]:
+def tables_of(chance: random.Random, on: date, size: int = 220) -> dict[str, pa.Table]:
+    """Every table of a made-up night of two merchants with `size` accounts each, fewer by chance."""
     accounts = [
         _account(chance, merchant, number, on)
         for merchant in MERCHANTS
-        for number in range(220)
+        for number in range(size)
         if chance.random() < 0.95
     ]
     outcomes = [
@@ -65,7 +66,10 @@ def _tables(chance: random.Random, on: date) -> dict[str, pa.Table]:
         _request(chance, merchant, number) for merchant in MERCHANTS for number in range(40) if chance.random() < 0.6
     ]
     logins = [
-        _login(chance, merchant, number) for merchant in MERCHANTS for number in range(110) if chance.random() < 0.7
+        _login(chance, merchant, number)
+        for merchant in MERCHANTS
+        for number in range(size // 2)
+        if chance.random() < 0.7
     ]
     window = [
         {

@@ -108,19 +108,39 @@ def recount(root: Path, run: Path, complete: list[str], base: str) -> dict[Key, 
         of.put("merchants", merchant, "accounts", of.one(f"select count(*) from accounts where {own}"))
         of.put("merchants", merchant, "broken", of.one(f"select count(*) from accounts where {BROKEN} and {own}"))
         of.money("merchants", merchant, f"{open_broken} and {own}")
-    for on, number in of.all(f"select run_date, count(*) filter ({BROKEN}) from all_accounts group by 1"):
-        of.put("trend", str(on), "broken", number)
-        created = "select count(distinct request_id) from all_relink_requests where result = 'created' and run_date = ?"
-        of.put("trend", str(on), "created", of.one(created, on))
-        back = f"select count(distinct request_id) from all_relink_outcomes where {CURED} and run_date = ?"
-        of.put("trend", str(on), "came_back", of.one(back, on))
-        of.money("trend", str(on), f"all_accounts where {BROKEN} and ledger_status = 'open' and run_date = '{on}'")
+    _trend(of)
     for total in json.loads((run / "manifest.json").read_text())["control"]:
         for side in ("left", "right"):
             of.put("control", f"{total['name']} | {'ties' if total['ties'] else 'DOES NOT TIE'}", side, total[side])
     _needs(of)
     _keys(of, open_broken)
     return of.figures
+
+
+def _trend(of: Recount) -> None:
+    asked = "authorizations where affected_accounts > 0 and next_step in"
+    steps = "('open_session', 'attempts_exhausted', 'cooldown', 'held_by_brake', 'capped', 'request')"
+    for on, number in of.all(f"select run_date, count(*) filter ({BROKEN}) from all_accounts group by 1"):
+        of.put("trend", str(on), "broken", number)
+        for name, chosen in (("eligible", steps), ("held", "('held_by_brake')")):
+            of.put("trend", str(on), name, of.one(f"select count(*) from all_{asked} {chosen} and run_date = ?", on))
+        of.money("trend", str(on), f"all_accounts where {BROKEN} and ledger_status = 'open' and run_date = '{on}'")
+    complete = {on for (on,) in of.all("select distinct run_date from all_accounts")}
+    dates = [on for (on,) in of.all("select distinct run_date from all_relink_outcomes")]
+    rows = {f"{on}{'' if on in complete else ' | no nightly run'}": f"run_date = date '{on}'" for on in dates}
+    for row, condition in {**rows, "all": "true"}.items():
+        number = {
+            name: of.one(f"select count(distinct (merchant, request_id)) from {counted} and {condition}")
+            for name, counted in {
+                "created": "all_relink_requests where result = 'created'",
+                "unknown": "all_relink_requests where result = 'unknown'",
+                "answered": f"all_relink_outcomes where ({CURED} or outcome in ('failed', 'cancelled', 'review'))",
+                "came_back": f"all_relink_outcomes where {CURED}",
+            }.items()
+        }
+        for name, found in number.items():
+            of.put("trend", row, name, found)
+        of.put("trend", row, "share", rate(number["came_back"], number["answered"]))
 
 
 def _changes(of: Recount) -> None:

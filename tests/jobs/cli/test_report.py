@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import webbrowser
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,74 @@ def test_no_report_is_said_so(at: Relink, nights: Nights) -> None:
     ended = at("report", "show", "--json")
     assert ended.code == 3
     assert "no report in" in json.loads(ended.out)["error"]
+
+
+def _publish(nights: Nights, on: date, *, stopped: bool = False) -> None:
+    stamp = replace(STAMP, run_id=f"{on:%Y%m%d}T033000Z-0001", business_date=on)
+    reports = ReportDirectory(nights.reports, formats=("parquet",))
+    if stopped:
+        reports.publish_stopped(facts(stamp=stamp, complete=False, why="the ledger is away"))
+    else:
+        reports.publish(facts(stamp=stamp), night(), {"main": NIGHT_INPUTS})
+
+
+def test_trend_prints_every_date_up_to_the_newest_report(at: Relink, nights: Nights) -> None:
+    for days, stopped in ((0, False), (1, True), (3, False)):
+        _publish(nights, date(2026, 11, 1) + timedelta(days=days), stopped=stopped)
+    ended = at("report", "trend")
+    assert ended.code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ended.out.splitlines() if "│ " in line]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ("2026-11-01", "1", "EUR 12.50"),
+        ("2026-11-02", "stopped", ""),
+        ("2026-11-03", "no report", ""),
+        ("2026-11-04", "1", "EUR 12.50"),
+        ("all", "", ""),
+    ]
+
+
+def test_trend_as_json_takes_the_dates_it_is_given(at: Relink, nights: Nights) -> None:
+    _publish(nights, date(2026, 11, 1))
+    value = at("report", "trend", "--json", "--from", "2026-10-31", "--to", "2026-11-02").json
+    assert [(one["business_date"], one["affected"], one["why"]) for one in value["nights"]] == [
+        ("2026-10-31", None, "no report"),
+        ("2026-11-01", 1, None),
+        ("2026-11-02", None, "no report"),
+    ]
+    assert value["nights"][1] | {"run_id": ""} == {
+        "business_date": "2026-11-01",
+        "run_id": "",
+        "complete": True,
+        "why": None,
+        "affected": 1,
+        "eligible": 1,
+        "held": 0,
+        "asked": 1,
+        "unknown": 0,
+        "answered": 0,
+        "relinked": 0,
+        "share": None,
+        "money_at_stake_minor": {"EUR": 1250},
+    }
+    assert (value["newest_report"], value["unread"]) == ("2026-11-01", [])
+
+
+@pytest.mark.parametrize(
+    ("dates", "word"),
+    [
+        (("--from", "2026-11-05", "--to", "2026-11-01"), "comes after"),
+        (("--from", "0001-01-01"), "narrow it"),
+        (("--to", "yesterday"), "yesterday"),
+    ],
+)
+def test_trend_refuses_dates_that_make_no_sense(at: Relink, nights: Nights, dates: tuple[str, ...], word: str) -> None:
+    _publish(nights, date(2026, 11, 2))
+    ended = at("report", "trend", *dates)
+    assert ended.code == 2
+    assert word in ended.err
+
+
+def test_trend_without_any_report_says_so(at: Relink, nights: Nights) -> None:
+    ended = at("report", "trend")
+    assert ended.code == 3
+    assert "`relink run` writes the first" in ended.err
