@@ -116,11 +116,12 @@ def from_columns(columns: Mapping[str, object], contract: Mapping[str, pa.DataTy
     missing = [name for name in contract if name not in columns]
     if missing:
         raise ValueError(f"columns missing: {', '.join(missing)}")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, kind in contract.items():
         values = columns[name]
         array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, type=kind)
-        arrays[name] = arrow_series(array.cast(kind), kind)
+        # Not a series: the frame would first have to find out that the indexes of all of them agree.
+        arrays[name] = pd.array(array.cast(kind), dtype=pd.ArrowDtype(kind))
     return pd.DataFrame(arrays)
 
 

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from reconcile.model import AFFECTED, HOLDER_TYPES, CoveredAccount, RelinkRequest, RunStamp
 from reconcile.normalize import split_words
@@ -19,7 +20,15 @@ Row = Mapping[str, Any]
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a small frame as plain values, null as None: far cheaper to walk than a frame for each authorization."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
+    columns = [_plain_values(frame[name]) for name in frame.columns]
+    return [dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _plain_values(column: pd.Series) -> list[Any]:
+    if isinstance(column.dtype, pd.ArrowDtype):
+        values: list[Any] = pa.array(column.array).to_pylist()
+        return values
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def covered_accounts(rows: Iterable[Row], replaced: set[str]) -> list[Row]:
