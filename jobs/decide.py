@@ -48,7 +48,9 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     """Decide every account's next step and the requests of this run (in memory)."""
     assert night.breakages is not None
     scope, stamp, work = night.merchant.scope, night.stamp, night.work
-    since = stamp.business_date - timedelta(days=wiring.policy.cooldown_days)
+    policy = wiring.policy
+    hosted_days = -(-policy.hosted_interval_hours // 24) + 1
+    since = stamp.business_date - timedelta(days=max(policy.cooldown_days, hosted_days))
     stored = _as_looked_at(records.all_requests_for_planning(wiring.database, scope, since), night.looked_at)
     agreed = None if work.agreed is None else work.agreed.get(scope.merchant, ())
     only = None if work.selection is None else _selected(wiring, night, work.selection)
@@ -64,7 +66,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     inputs = PlanInputs(
         scope=scope,
         stamp=stamp,
-        policy=wiring.policy,
+        policy=policy,
         breakages=night.breakages.open,
         contacts=sum_up_contacts(stored, open_keys, stamp),
         successors=moved,
@@ -150,6 +152,8 @@ def _changed(before: RelinkRequest, now: RelinkRequest) -> str | None:
         one.account_id for one in now.covered
     ]:
         return "its accounts changed"
+    if before.delivery != now.delivery:
+        return "the way in which its customer is asked changed"
     if before.permissions != now.permissions:
         return "the permissions to ask for changed"
     return None

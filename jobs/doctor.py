@@ -108,6 +108,14 @@ def _unbuilt(settings: Settings) -> Iterator[Check]:
     else:
         merchants = ", ".join(settings.merchant_names)
         yield Check("settings", "ok", f"without a fault; merchants: {merchants}")
+    relink = settings.relink
+    hosted = {relink.delivery, *(rule.delivery for rule in relink.delivery_rules)} - {"modal"}
+    if hosted and relink.return_url is None:
+        text = f"{' and '.join(sorted(hosted))} without relink.return_url, which Stripe may ask for"
+        yield warning("delivery", text, "set relink.return_url to the page on which your customer is to end")
+    elif hosted:
+        text = f"{' and '.join(sorted(hosted))}: Stripe opens its hosted relinking to those who asked for it"
+        yield Check("delivery", "ok", text)
 
 
 def _key(merchant: MerchantSettings, key: ApiKey, others: list[tuple[str, ApiKey]]) -> Iterator[Check]:

@@ -8,6 +8,7 @@ from jobs.adapters import records
 from jobs.night import MerchantNight
 from jobs.send import FAILURES_IN_A_ROW, Sender
 from jobs.wiring import Wiring
+from reconcile.delivery import UNAVAILABLE_LIMIT
 from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
 from reconcile.normalize import accounts_frame
 from reconcile.outcomes import account_states, is_cured
@@ -25,7 +26,8 @@ def store_plan(wiring: Wiring, night: MerchantNight) -> None:
     """
     api_version = wiring.settings.stripe.api_version
     planned = [
-        (request, encode_session_request(session_parameters(request)), api_version) for request in night.plan.requests
+        (request, encode_session_request(session_parameters(request, wiring.policy)), api_version)
+        for request in night.plan.requests
     ]
     if not planned:
         return
@@ -63,6 +65,11 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
     try:
         with wiring.progress.step("relink requests", len(waiting)) as step:
             for stored in sorted(waiting, key=lambda one: one.request.request_id):
+                bank = stored.request.institution_name
+                if bank is not None and sender.unavailable[bank] >= UNAVAILABLE_LIMIT:
+                    _leave_bank(wiring, stored, sender.unavailable[bank])
+                    step.advance()
+                    continue
                 try:
                     overtaken = _overtaken(wiring, night, stored)
                     unreadable = 0
@@ -80,6 +87,14 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
                 step.advance()
     finally:
         night.created = sender.created
+
+
+def _leave_bank(wiring: Wiring, stored: StoredRequest, refusals: int) -> None:
+    """Leave a request for the next date without spending its attempt, since Stripe would refuse it as it did those before."""
+    why = f"Stripe could not reach the institution {refusals} times in this run; the next date asks again"
+    request_id, now = stored.request.request_id, wiring.clock()
+    records.record_not_sent(wiring.database, request_id, now, error_type="institution_unavailable", error_message=why)
+    logger.warning("request %s is not sent: %s", request_id, why)
 
 
 def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ class Sender:
         self._merchant = merchant
         self._failures = 0
         self.created = 0
+        self.unavailable: Counter[str] = Counter()
 
     def send(self, stored: StoredRequest, *, replay: KeyAge | None = None) -> None:
         """Send one request and record its result.
@@ -63,6 +65,8 @@ class Sender:
         if failure is None:
             self.created += 1
             return
+        if failure.fault == "institution_unavailable":
+            self.unavailable[stored.request.institution_name or ""] += 1
         if failure.fault == "key_refused":
             raise KeyRefused(f"Stripe refused the key midway: {failure}. Check the key's permissions, then run again")
         if self._failures >= FAILURES_IN_A_ROW:
@@ -145,12 +149,12 @@ def _moment_of_intent(wiring: Wiring, merchant: Merchant) -> datetime:
 def state_after(failure: CallFailure, *, replay: bool = False) -> State:
     """The state that a failed call leaves its request in.
 
-    A 400 is final and `rejected`. A stored 500 is replayed for the life of its key, and a mismatch of parameters means that the key
+    A 400 is final and `rejected`, and so is any refusal because a bank cannot be reached: Stripe may have stored it under the key. A stored 500 is replayed for the life of its key, and a mismatch of parameters means that the key
     was used: neither tells whether a session exists, so both are `unknown`. Where Stripe certainly did not act, the request is `not_sent` and its
     attempt is free. Anything else stays `attempting`: the next run asks again under the same key. So does a `replay` that Stripe did not
     act on, since that says nothing of the attempt before it. No run asks again under a key that is too old.
     """
-    if failure.fault == "rejected":
+    if failure.fault in ("rejected", "institution_unavailable"):
         return State.REJECTED
     if failure.fault == "key_expired" and (failure.maybe_executed or replay):
         return State.UNKNOWN

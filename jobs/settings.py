@@ -36,6 +36,9 @@ Cause = Literal[
 ]
 """Why an account is inactive or about to be (Stripe API: financial_connections.account.status_details)."""
 
+Delivery = Literal["modal", "hosted_url", "hosted_email"]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Days = Annotated[int, Field(ge=1, le=3650)]
 VariableName = Annotated[str, AfterValidator(checks.variable_name)]
@@ -98,11 +101,32 @@ class LedgerSettings(_Section):
     query: Annotated[str, AfterValidator(checks.ledger_query), Field(max_length=100_000)] | None = None
 
 
+class DeliveryRuleSettings(_Section):
+    """Whose requests are delivered otherwise; all that a rule names must fit."""
+
+    merchant: Annotated[str, AfterValidator(checks.merchant_name)] | None = None
+    institution: Name | None = None
+    customer: Name | None = None
+    reason: Reason | None = None
+    delivery: Delivery
+
+    @model_validator(mode="after")
+    def _name_somebody(self) -> DeliveryRuleSettings:
+        if (self.merchant, self.institution, self.customer, self.reason) == (None, None, None, None):
+            raise ValueError(
+                "fits everybody; name an institution, customer, reason or merchant, or set relink.delivery"
+            )
+        return self
+
+
 class RelinkSettings(_Section):
     """Who is asked, how, and how often; days are differences of business dates."""
 
-    delivery: Literal["modal", "hosted_url", "hosted_email"] = "modal"
+    delivery: Delivery = "modal"
+    delivery_rules: Annotated[tuple[DeliveryRuleSettings, ...], Field(strict=False)] = ()
     return_url: Annotated[str, AfterValidator(checks.return_url), Field(max_length=2000)] | None = None
+    return_url_parameter: Literal["return_url", "hosted[return_url]"] = "return_url"
+    hosted_interval_hours: Annotated[int, Field(ge=0, le=24 * 365)] = 48
     reasons: Annotated[tuple[Reason, ...], Field(strict=False), AfterValidator(checks.distinct)] = (
         "inactive",
         "expiring",
@@ -271,8 +295,6 @@ def refuse_unbuilt(settings: Settings) -> None:
         SettingsError: naming each such setting.
     """
     faults = []
-    if settings.relink.delivery != "modal":
-        faults.append(Fault(("relink", "delivery"), "hosted delivery is not in this version; write modal"))
     if settings.pull.mode == "incremental":
         faults.append(Fault(("pull", "mode"), "incremental pulls are not in this version; write auto or full"))
     if settings.relink.refresh_after:
@@ -290,6 +312,7 @@ def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:
     relink = settings.relink.model_dump(mode="json")
     for name in ("reasons", "causes_to_review", "refresh_after"):
         relink[name] = sorted(relink[name])
+    relink["delivery_rules"] = [rule for rule in relink["delivery_rules"] if rule["merchant"] in (None, merchant.name)]
     deciding = {
         "merchant": merchant.name,
         "stripe_account": merchant.stripe_account,

@@ -31,6 +31,7 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must have at least {min_length} entry",
+    "string_too_short": "must not be empty",
     "string_too_long": "must be at most {max_length} characters long",
 }
 

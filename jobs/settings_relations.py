@@ -11,7 +11,12 @@ from jobs.settings_source import Fault
 
 def relation_faults(values: Mapping[str, Any]) -> list[Fault]:
     """What is wrong between settings that are each right alone; looks at them as written, so that one fault hides no other."""
-    return [*_merchant_faults(values), *_ledger_faults(_mapping(values.get("ledger"))), *_stripe_faults(values)]
+    return [
+        *_merchant_faults(values),
+        *_ledger_faults(_mapping(values.get("ledger"))),
+        *_stripe_faults(values),
+        *_delivery_faults(values),
+    ]
 
 
 def _merchant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
@@ -66,6 +71,24 @@ def _stripe_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
                 ("merchants", index, "mode"),
                 "is live, but stripe.api_base is a stand-in on loopback; write sandbox or null",
             )
+
+
+_SELECTORS = ("merchant", "institution", "customer", "reason")
+
+
+def _delivery_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Rules that no request can ever come to."""
+    merchants, rules = values.get("merchants"), _mapping(values.get("relink")).get("delivery_rules")
+    names = [_mapping(merchant).get("name") for merchant in (merchants if isinstance(merchants, list) else [])]
+    seen: dict[tuple[str, ...], int] = {}
+    for index, rule in enumerate(map(_mapping, rules if isinstance(rules, list) else [])):
+        path = ("relink", "delivery_rules", index)
+        merchant = rule.get("merchant")
+        if isinstance(merchant, str) and merchant not in names:
+            yield Fault((*path, "merchant"), f"is no merchant of merchants; they are {', '.join(map(str, names))}")
+        fits = tuple(str(rule.get(name)) for name in _SELECTORS)
+        if seen.setdefault(fits, index) != index:
+            yield Fault(path, f"is never reached, since delivery_rules[{seen[fits]}] fits the same; keep one")
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

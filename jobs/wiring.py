@@ -16,7 +16,7 @@ from jobs.progress import Progress, Quiet
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
 from reconcile.errors import ReportError
 from reconcile.model import Scope
-from reconcile.policy import BrakePolicy, RelinkPolicy
+from reconcile.policy import BrakePolicy, DeliveryRule, RelinkPolicy
 
 if TYPE_CHECKING:
     from jobs.adapters.lease import Lease
@@ -93,6 +93,7 @@ class Wiring:
 def relink_policy(settings: Settings) -> RelinkPolicy:
     """The rules of contact that the settings give."""
     chosen = settings.relink.model_dump()
+    chosen["delivery_rules"] = tuple(DeliveryRule(**rule) for rule in chosen["delivery_rules"])
     return RelinkPolicy(**{name: chosen[name] for name in RelinkPolicy.__slots__})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
+from reconcile.delivery import hosted_request_at, refused_as_unavailable
 from reconcile.model import (
     UNKNOWN_OFFER_LIFETIME,
     BreakageKey,
@@ -25,7 +26,11 @@ UNSENT = (State.PLANNED, State.NOT_SENT)
 
 @dataclass(frozen=True, slots=True)
 class Contacts:
-    """The guards' view of all past requests; dates are business dates."""
+    """The guards' view of all past requests; dates are business dates.
+
+    `last_hosted` is when Stripe's own page or mail was last asked for, by customer and by authorization id. `unavailable_today` counts
+    this date's refusals because a bank could not be reached, by its name; `refused_today` are the breakages they were about.
+    """
 
     open_authorizations: Mapping[str, str] = field(default_factory=dict)
     unknown_authorizations: frozenset[str] = frozenset()
@@ -35,6 +40,9 @@ class Contacts:
     last_contact: Mapping[Holder, date] = field(default_factory=dict)
     requested_today: int = 0
     requested_today_by_institution: Mapping[str, int] = field(default_factory=dict)
+    last_hosted: Mapping[Holder | str, datetime] = field(default_factory=dict)
+    unavailable_today: Mapping[str, int] = field(default_factory=dict)
+    refused_today: frozenset[BreakageKey] = frozenset()
 
 
 def sum_up_contacts(
@@ -53,6 +61,9 @@ def sum_up_contacts(
     last_attempt: dict[BreakageKey, date] = {}
     last_contact: dict[Holder, date] = {}
     today: Counter[str] = Counter()
+    last_hosted: dict[Holder | str, datetime] = {}
+    unavailable: Counter[str] = Counter()
+    refused: set[BreakageKey] = set()
     for stored in requests:
         key = stored.request.breakage
         if stored.state in UNSENT:
@@ -60,6 +71,13 @@ def sum_up_contacts(
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
         if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
             today[stored.request.institution_name or ""] += 1
+        if stored.business_date == stamp.business_date and refused_as_unavailable(stored):
+            unavailable[stored.request.institution_name or ""] += 1
+            refused.add(key)
+        hosted_at = hosted_request_at(stored)
+        if hosted_at is not None:
+            for asked in (stored.request.holder, stored.authorization_id):
+                last_hosted[asked] = max(last_hosted.get(asked, hosted_at), hosted_at)
         if is_open(stored):
             open_authorizations[stored.authorization_id] = stored.session_id or stored.request.request_id
         if stored.state == State.ATTEMPTING or (key in still_open and is_blocking_unknown(stored, stamp)):
@@ -80,6 +98,9 @@ def sum_up_contacts(
         last_contact=last_contact,
         requested_today=today.total(),
         requested_today_by_institution=today,
+        last_hosted=last_hosted,
+        unavailable_today=unavailable,
+        refused_today=frozenset(refused),
     )
 
 
@@ -105,9 +126,9 @@ def is_attempt(stored: StoredRequest) -> bool:
     """Whether a request counts against `max_attempts`: it may have reached Stripe, and for a modal offer, also the customer.
 
     A modal offer that nobody took up and that ended because the bank recovered by itself, or whose id nobody knows, has
-    reached no customer.
+    reached no customer; nor has a request that Stripe refused because the bank could not be reached.
     """
-    if stored.state in UNSENT:
+    if stored.state in UNSENT or refused_as_unavailable(stored):
         return False
     if stored.request.delivery == "modal" and stored.offered_at is None:
         return stored.state != State.UNKNOWN and stored.outcome != OutcomeKind.HEALED

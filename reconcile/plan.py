@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reconcile.classify import Flags, flags
 from reconcile.contacts import Contacts
+from reconcile.delivery import DELIVERY_METHODS, UNAVAILABLE_LIMIT, delivery_of, hosted_too_soon
 from reconcile.frames import FINDINGS, arrow_series, check
 from reconcile.model import (
     KIND_OF_FINDING,
@@ -80,6 +81,7 @@ class Candidate:
     institution_name: str | None
     due_date: date | None
     exposure: Mapping[str, int]
+    delivery: str
 
     def urgency(self) -> tuple[date, bool, str, int, str]:
         """Earliest due first, then by currency code with the most money at stake, then by id."""
@@ -206,7 +208,18 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
             raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
         first = next(row for row in covered if row["finding"] == reason)
         holder = Holder(first["holder_type"], first["account_holder_id"])
-        step = _standing_step(authorization_id, breakage, holder, inputs) or _widening_step(rows, covered, inputs)
+        delivery = delivery_of(
+            inputs.policy,
+            merchant=inputs.scope.merchant,
+            institution=first["institution_name"],
+            customer=holder.id,
+            reason=reason,
+        )
+        step = (
+            _standing_step(authorization_id, breakage, holder, inputs)
+            or _stripes_step(authorization_id, breakage, holder, first["institution_name"], delivery, inputs)
+            or _widening_step(rows, covered, inputs)
+        )
         if step is not None:
             decided[authorization_id] = step
             continue
@@ -222,6 +235,7 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
                 institution_name=first["institution_name"],
                 due_date=due_date(covered, inputs.stamp),
                 exposure=exposure_by_currency(covered),
+                delivery=delivery,
             )
         )
     return sorted(candidates, key=Candidate.urgency), decided
@@ -241,6 +255,33 @@ def _standing_step(
     asked = [day for day in (contacts.last_contact.get(holder), contacts.last_attempt.get(breakage)) if day is not None]
     if asked and (today - max(asked)).days < policy.cooldown_days and not inputs.ignore_cooldown:
         return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {policy.cooldown_days} days after"
+    return None
+
+
+def _stripes_step(
+    authorization_id: str,
+    breakage: BreakageKey,
+    holder: Holder,
+    institution: str | None,
+    delivery: str,
+    inputs: PlanInputs,
+) -> tuple[NextStep, str] | None:
+    """`cooldown` where Stripe would refuse by its own rules, so that no attempt is spent on hearing it."""
+    contacts, policy = inputs.contacts, inputs.policy
+    if delivery in DELIVERY_METHODS:
+        for asked in (holder, authorization_id):
+            last = contacts.last_hosted.get(asked)
+            if last is not None and hosted_too_soon(last, inputs.stamp.as_of, policy):
+                hours = policy.hosted_interval_hours
+                return (
+                    NextStep.COOLDOWN,
+                    f"Stripe allows a hosted request {hours} hours after the last one, of {last:%Y-%m-%d %H:%M} UTC",
+                )
+    if inputs.ignore_cooldown:
+        return None
+    refusals = contacts.unavailable_today.get(institution or "", 0)
+    if breakage in contacts.refused_today or (institution is not None and refusals >= UNAVAILABLE_LIMIT):
+        return NextStep.COOLDOWN, "Stripe cannot reach the institution; it is left for the next date"
     return None
 
 
@@ -296,7 +337,7 @@ def _request(candidate: Candidate, inputs: PlanInputs, number: int) -> RelinkReq
         covered=describe_covered(candidate.covered),
         permissions=permissions,
         widens=widens(candidate.rows, permissions, account_id),
-        delivery=policy.delivery,
+        delivery=candidate.delivery,
         due_date=candidate.due_date,
         exposure_by_currency=candidate.exposure,
         references=tuple(sorted({row["reference"] for row in candidate.covered} - {None})),

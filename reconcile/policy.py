@@ -6,11 +6,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryRule:
+    """A delivery for the requests that fit everything the rule names; what is None fits all."""
+
+    delivery: str
+    merchant: str | None = None
+    institution: str | None = None
+    customer: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RelinkPolicy:
     """Who may be asked and how often; days are differences of business dates."""
 
     delivery: str = "modal"
+    delivery_rules: tuple[DeliveryRule, ...] = ()
     return_url: str | None = None
+    return_url_parameter: str = "return_url"
+    hosted_interval_hours: int = 48
     reasons: tuple[str, ...] = ("inactive", "expiring", "account_number", "permissions")
     causes_to_review: tuple[str, ...] = ()
     expiring_within_days: int = 14

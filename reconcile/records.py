@@ -10,6 +10,7 @@ from reconcile.errors import IncompletePull, OutsideError, StripeUnavailable
 
 Fault = Literal[
     "rejected",
+    "institution_unavailable",
     "idempotency_mismatch",
     "in_use",
     "rate",
@@ -23,9 +24,9 @@ Fault = Literal[
 ]
 """Why a call to Stripe failed.
 
-`rejected`: refused, and the same call would be refused again. `idempotency_mismatch`: the key was used with other
-parameters. `in_use`: the same key is being worked on. `rate`: over a limit. `lock`: the object was busy. `server`: 5xx.
-`connection`: no answer. `cut_body`: an answer that did not arrive whole. `unparsable`: a whole answer of another shape.
+`rejected`: refused, and the same call would be refused again. `institution_unavailable`: refused because the bank cannot be
+reached. `idempotency_mismatch`: the key was used with other parameters. `in_use`: the same key is being worked on. `rate`:
+over a limit. `lock`: the object was busy. `server`: 5xx. `connection`: no answer. `cut_body`: an answer that did not arrive whole. `unparsable`: a whole answer of another shape.
 `key_refused`: 401 or 403. `key_expired`: the idempotency key may be forgotten by now, so no (further) wire attempt was made.
 """
 

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from reconcile.delivery import hosted_parameters
 from reconcile.model import AFFECTED, HOLDER_TYPES, CoveredAccount, RelinkRequest, RunStamp
 from reconcile.normalize import split_words
+from reconcile.policy import RelinkPolicy
 
 AFFECTED_NAMES = [str(kind) for kind in AFFECTED]
 
@@ -109,8 +111,11 @@ def describe_covered(covered: Iterable[Row]) -> tuple[CoveredAccount, ...]:
     )
 
 
-def session_parameters(request: RelinkRequest) -> dict[str, object]:
+def session_parameters(request: RelinkRequest, policy: RelinkPolicy) -> dict[str, object]:
     """The body of the session that Stripe is asked to create (Stripe API: financial_connections sessions create).
+
+    Args:
+        policy: only what is said of the wire there; whom and what the request is for it holds itself.
 
     Raises:
         ValueError: the holder type is none that Stripe names.
@@ -130,6 +135,4 @@ def session_parameters(request: RelinkRequest) -> dict[str, object]:
         parameters["limits"] = {"accounts": request.limit_accounts}
     if request.account_subcategories:
         parameters["filters"] = {"account_subcategories": list(request.account_subcategories)}
-    if request.return_url is not None:
-        parameters["return_url"] = request.return_url
-    return parameters
+    return parameters | hosted_parameters(request, policy)

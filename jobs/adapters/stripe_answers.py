@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Generic, Literal, TypeVar
 
 from jobs.adapters.stripe_shapes import ErrorDetails
+from reconcile.delivery import INSTITUTION_UNAVAILABLE
 from reconcile.errors import KeyRefused, OutsideError
 from reconcile.records import CallFailure, Fault, MalformedAnswer, ReadFailed, ReadRejected
 
@@ -123,7 +124,7 @@ def error_of_read(failure: CallFailure) -> OutsideError:
         return KeyRefused(f"{failure}. The API key may not do this: give it the permission, or use another key.")
     if failure.fault == "unparsable":
         return MalformedAnswer(failure)
-    if failure.fault in ("rejected", "idempotency_mismatch"):
+    if failure.fault in ("rejected", "institution_unavailable", "idempotency_mismatch"):
         return ReadRejected(failure)
     return ReadFailed(failure)
 
@@ -142,6 +143,8 @@ def _fault(status: int, error: ErrorDetails) -> tuple[Fault, bool]:
     """Return the class of an error and whether another attempt may help."""
     if status in (401, 403):
         return "key_refused", False
+    if error.error_code == INSTITUTION_UNAVAILABLE:
+        return "institution_unavailable", False  # whatever the status, which Stripe does not document
     if status == 409:
         return ("in_use" if error.error_code == "idempotency_key_in_use" else "lock"), True
     if error.error_type == "idempotency_error":

@@ -81,11 +81,17 @@ class Behaviour:
     sibling_reactivated_share: float = 0.5
     session_creation_emits_event: bool = False
     """Whether creating a session emits `financial_connections.session.updated`; Stripe does not document it."""
+    hosted_interval_hours: float = 48.0
+    """Between two hosted requests of a customer or an authorization (Stripe docs: hosted relink, eligibility)."""
+    hosted_return_url: str = "optional"
+    """`optional`, `required`, or `nested`: needed as `hosted[return_url]`; Stripe's documents do not agree on it."""
 
     def __post_init__(self) -> None:
         unknown = set(self.answers) - set(ANSWERS)
         if unknown:
             raise ValueError(f"unknown answers {sorted(unknown)}; known are {', '.join(ANSWERS)}")
+        if self.hosted_return_url not in ("optional", "required", "nested"):
+            raise ValueError("hosted_return_url is optional, required or nested")
 
     @classmethod
     def quiet(cls) -> Behaviour:

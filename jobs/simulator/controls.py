@@ -38,6 +38,7 @@ _ACTIONS = (
     "set_email",
     "set_holder",
     "set_permissions",
+    "set_unavailable",
     "withdraw_expectation",
 )
 _TIMES = ("at", "created_at", "expected_deactivation_at")

@@ -155,6 +155,11 @@ class DirectedWorld(BuildableWorld):
         self.emails[holder_id] = email
 
     @locked
+    def set_unavailable(self, institution: str, is_unavailable: bool = True) -> None:
+        """Whether a bank cannot be reached, so that no session is made for it."""
+        self.institutions[institution].is_unavailable = is_unavailable
+
+    @locked
     def add_other_mode_id(self, object_id: str) -> None:
         """An id that exists, but in the other mode."""
         self.other_mode_ids.add(object_id)

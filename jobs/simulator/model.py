@@ -53,6 +53,7 @@ class Institution:
     manner: str = "ordinary"
     tokenized: bool = False
     status: str = "active"
+    is_unavailable: bool = False
 
 
 @dataclass(slots=True, eq=False)

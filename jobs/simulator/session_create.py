@@ -32,11 +32,13 @@ _PREVIEW: dict[str, Any] = _STABLE | {
     "ui_mode": TEXT,
     "hosted": {"delivery_method": TEXT},
 }
+_NESTED = _PREVIEW | {"hosted": {"delivery_method": TEXT, "return_url": TEXT}}
 
 
 def validate(state: State, given: Parameters, shown: Rendering) -> Session:
     """The session that these parameters ask for, not yet created. Raises ApiFailure 400."""
-    parameters.check(given, _PREVIEW if shown.relink else _STABLE)
+    nested = state.behaviour.hosted_return_url == "nested"
+    parameters.check(given, (_NESTED if nested else _PREVIEW) if shown.relink else _STABLE)
     if given.get("expand"):
         raise ApiFailure(400, f"This property cannot be expanded ({given['expand'][0]}).", param="expand")
     parameters.required(given, "permissions")
@@ -61,6 +63,12 @@ def validate(state: State, given: Parameters, shown: Rendering) -> Session:
     if "relink_options" in given:
         authorization = _relink_options(state, session, given["relink_options"])
     _hosted(state, session, given, authorization)
+    if authorization is not None and authorization.institution.is_unavailable:
+        raise ApiFailure(
+            400,
+            f"{authorization.institution.name} is unavailable at present. Please try again later.",
+            code="financial_connections_institution_unavailable",
+        )
     return session
 
 
@@ -179,10 +187,10 @@ def _manual_entry(given: Parameters, shown: Rendering) -> str | None:
     return parameters.one_of(mode, known, "manual_entry[mode]")
 
 
-def _return_url(given: Parameters) -> str | None:
-    url = parameters.text(given, "return_url")
+def _return_url(given: Parameters, name: str = "return_url") -> str | None:
+    url = parameters.text(given, "return_url", name)
     if url is not None and not (url.startswith(("https://", "http://")) and len(url) > len("https://")):
-        raise ApiFailure(400, "Not a valid URL", code="url_invalid", param="return_url")
+        raise ApiFailure(400, "Not a valid URL", code="url_invalid", param=name)
     return url
 
 
@@ -255,3 +263,30 @@ def _hosted(state: State, session: Session, given: Parameters, authorization: Au
         raise ApiFailure(400, f"`{name}` can only be passed with `relink_options`.", param=name)
     if method == "email" and state.email_of(session.holder.id) is None:
         raise ApiFailure(400, f"{session.holder.id} has no e-mail address on file to send the request to.", param=name)
+    _hosted_return_url(state, session, hosted or {})
+    _hosted_interval(state, session, authorization)
+
+
+def _hosted_return_url(state: State, session: Session, hosted: Parameters) -> None:
+    """Where the hosted page leads back to: one of the readings that Stripe's documents allow."""
+    reading = state.behaviour.hosted_return_url
+    if reading == "nested":
+        session.return_url = _return_url(hosted, "hosted[return_url]")
+    if reading != "optional" and session.return_url is None:
+        name = "hosted[return_url]" if reading == "nested" else "return_url"
+        raise ApiFailure(400, f"Missing required param: {name}.", code="parameter_missing", param=name)
+
+
+def _hosted_interval(state: State, session: Session, authorization: Authorization) -> None:
+    """No second hosted request so soon, unless the one before was completed (Stripe docs: hosted relink, eligibility)."""
+    since = state.now - state.behaviour.hosted_interval_hours * 3_600
+    for other in reversed(state.sessions.values()):
+        if other.created <= since:
+            return
+        same = other.authorization_id == authorization.id or other.holder == session.holder
+        if other.ui_mode == "hosted" and same and other.status != "succeeded":
+            raise ApiFailure(
+                400,
+                f"A hosted relink of authorization '{authorization.id}' was requested too recently.",
+                param="hosted[delivery_method]",
+            )

@@ -377,6 +377,8 @@ def test_the_record_holds_no_address_from_the_query() -> None:
         ("relink", {"causes_to_review": ["access_denied"]}, True),
         ("relink", {"reasons": ["permissions", "account_number", "expiring", "inactive"]}, False),
         ("brakes", {"minimum": 26}, True),
+        ("relink", {"delivery_rules": [{"customer": "cus_1", "delivery": "hosted_url"}]}, True),
+        ("relink", {"hosted_interval_hours": 72}, True),
         ("schedule", {"timezone": "America/New_York"}, True),
         ("schedule", {"cron": "0 4 * * *"}, False),
         ("stripe", {"api_version": "2026-10-30.preview"}, True),
@@ -407,19 +409,63 @@ def test_the_hash_is_the_merchants_own_and_does_not_depend_on_passwords() -> Non
     assert len(set(hashes("one"))) == 2
 
 
+def test_a_delivery_rule_of_another_merchant_decides_nothing_for_this_one() -> None:
+    merchants = [{"name": "a", "api_key_env": "A"}, {"name": "b", "api_key_env": "B"}]
+
+    def hashes(*rules: dict[str, str]) -> list[str]:
+        settings = parse_settings({"merchants": merchants, "relink": {"delivery_rules": list(rules)}})
+        return [settings_hash(settings, merchant) for merchant in settings.merchants]
+
+    plain, ruled = hashes(), hashes({"merchant": "b", "delivery": "hosted_email"})
+    assert plain[0] == ruled[0]
+    assert plain[1] != ruled[1]
+
+
+def test_faults_of_delivery_rules_are_told_with_their_place() -> None:
+    rules: list[object] = [
+        {"institution": "Oak Bank", "delivery": "hosted_mail"},
+        {"delivery": "hosted_url"},
+        {"merchant": "shop", "delivery": "modal"},
+        {"customer": "cus_1", "institution": "", "delivery": "modal"},
+        {"institution": "Elm Bank", "reason": "expired", "delivery": "modal"},
+        {"institution": "Fir Bank", "delivery": "modal"},
+        {"institution": "Fir Bank", "delivery": "hosted_url"},
+        {"bank": "Fir Bank", "delivery": "modal"},
+        {"institution": "Yew Bank"},
+    ]
+    with pytest.raises(SettingsError) as caught:
+        parse_settings({"relink": {"delivery_rules": rules}})
+    told = str(caught.value)
+    for expected in (
+        "relink.delivery_rules[0].delivery: must be one of 'modal', 'hosted_url' or 'hosted_email'; did you mean hosted_email?",
+        "relink.delivery_rules[1]: fits everybody",
+        "relink.delivery_rules[2].merchant: is no merchant of merchants; they are main",
+        "relink.delivery_rules[3].institution: must not be empty",
+        "relink.delivery_rules[4].reason: must be one of",
+        "relink.delivery_rules[6]: is never reached, since delivery_rules[5] fits the same",
+        "relink.delivery_rules[7].bank: is not a setting",
+        "relink.delivery_rules[8].delivery: is missing",
+    ):
+        assert expected in told
+
+
+def test_delivery_rules_can_come_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("relink: {delivery: modal}\n")
+    rules = "[{institution: Oak Bank, delivery: hosted_email}]"
+    settings = load_settings(file, {"RELINK_RELINK__DELIVERY_RULES": rules})
+    assert settings.relink.delivery_rules[0].institution == "Oak Bank"
+
+
 def test_what_is_not_built_is_refused_by_name_and_defaults_are_not() -> None:
     refuse_unbuilt(Settings())
     asked = parse_settings(
         {
-            "relink": {
-                "delivery": "hosted_url",
-                "return_url": "https://shop.example/back",
-                "refresh_after": ["balances"],
-            },
+            "relink": {"refresh_after": ["balances"]},
             "pull": {"mode": "incremental"},
         }
     )
     with pytest.raises(SettingsError) as caught:
         refuse_unbuilt(asked)
-    for expected in ("relink.delivery: hosted delivery is not in this version", "pull.mode:", "relink.refresh_after:"):
+    for expected in ("pull.mode:", "relink.refresh_after:"):
         assert expected in str(caught.value)

@@ -91,6 +91,15 @@ FAULTS = {
     "402": (refusal(402, "card_error"), "rejected", 1, True),
     "404": (refusal(404, code="resource_missing"), "rejected", 1, False),
     "424": (refusal(424), "rejected", 1, True),
+    **{
+        f"{status} bank unavailable": (
+            refusal(status, code="financial_connections_institution_unavailable"),
+            "institution_unavailable",
+            1,
+            acted,
+        )
+        for status, acted in ((400, False), (424, True), (503, True))
+    },
     "400 idempotency": (refusal(400, "idempotency_error"), "idempotency_mismatch", 1, True),
     "401": (refusal(401), "key_refused", 1, False),
     "403": (refusal(403), "key_refused", 1, False),
