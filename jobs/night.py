@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +42,7 @@ class MerchantNight:
     work: Work
     stamp: RunStamp
     snapshot_id: str | None = None
+    snapshot_date: date | None = None
     new_snapshot: SnapshotRecord | None = None
     taken_at: datetime | None = None
     pulled: bool = False

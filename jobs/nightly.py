@@ -161,7 +161,7 @@ def _stop(
     for night in nights:
         night.complete = False
     try:
-        published = publish(wiring, stamp, nights, clock.durations_seconds, why)
+        published = publish(wiring, stamp, nights, clock.durations_seconds, why).report
     except Exception as error:
         # What stopped the run goes through to the caller; this must neither hide it nor leave the run recorded as running.
         logger.error("that the run stopped could not be published: %s", error)
@@ -237,7 +237,7 @@ def _report(
         if not work.dry_run:
             for night in nights:
                 _record_merchant(wiring, night)
-        published = publish(wiring, stamp, nights, clock.durations_seconds, why)
+        published, facts = publish(wiring, stamp, nights, clock.durations_seconds, why)
     summary = dict(published.summary)
     untied = [total for total in _control(summary) if not total["ties"]]
     for total in untied:
@@ -248,7 +248,7 @@ def _report(
     if not work.dry_run:
         state = records.COMPLETE if complete else records.STOPPED
         held = any(night.plan.held for night in nights) and work.sends
-        unrecorded = _close(wiring, stamp, state, worst, why, published.path, held=held)
+        unrecorded = _close(wiring, stamp, state, worst, why, published.path, held=held, facts=facts)
         if unrecorded is not None:
             # All is done and reported, but the records do not say so: the next run looks at everything again.
             worst, why = min(worst, unrecorded.exit_code, key=SEVERITY.index), str(unrecorded)
@@ -341,6 +341,7 @@ def _close(
     directory: Path | None,
     *,
     held: bool = False,
+    facts: records.ReportFacts | None = None,
 ) -> DatabaseError | None:
     """Record how the run ended, unless the database itself is what ended it; returns what hindered it."""
     if stamp.dry_run:
@@ -356,6 +357,7 @@ def _close(
             why=None if why is None else mask(why),
             held=held,
             report_directory=where,
+            facts=facts,
         )
     except DatabaseError as error:
         logger.error("how the run ended could not be recorded: %s", error)

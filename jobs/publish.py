@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
+from jobs.report_facts import Decided, KeptFacts, MerchantFacts, answers_wanting, pack
 from jobs.wiring import Wiring
 from reconcile.contacts import is_open
 from reconcile.errors import DatabaseError
-from reconcile.model import REPORT_WINDOW_DAYS, Result, RunStamp, State, StoredRequest
+from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, State, StoredRequest, Successor
 from reports.columns import TABLES
 from reports.control import ControlInputs
+from reports.past_runs import looked_back
 from reports.summary import ApiCalls, MerchantRun, RunFacts
 from reports.tables import (
     account_successors_table,
@@ -27,11 +30,38 @@ from reports.tables import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from reports.files import Published
 
 SENT_STATES = (State.ATTEMPTING, State.CREATED, State.REJECTED, State.UNKNOWN)
+
+
+class PublishedRun(NamedTuple):
+    """A report where it lies, and what has to be kept so that it can be rebuilt; None where it says only that its run stopped."""
+
+    report: Published
+    facts: records.ReportFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantTold:
+    """What one merchant's tables are made from.
+
+    `contacts` are the requests that the guards rested on, `requests` those of the run, `followed` those whose outcome changed or is still
+    open, `window` those of the business dates that `failure_reasons` counts. `open_breakages` are the outages that went on after it.
+    """
+
+    merchant: str
+    findings: pd.DataFrame
+    contacts: Sequence[StoredRequest]
+    requests: Sequence[StoredRequest]
+    followed: Sequence[StoredRequest]
+    window: Sequence[StoredRequest]
+    successors: Sequence[Successor]
+    open_breakages: Collection[BreakageKey] | None
+    result: Result | None = None
 
 
 def publish(
@@ -40,7 +70,7 @@ def publish(
     nights: Sequence[MerchantNight],
     durations_seconds: Mapping[str, float],
     why: str | None,
-) -> Published:
+) -> PublishedRun:
     """Publish the report of a run, or, where no merchant reached its report, only that it stopped and why.
 
     Raises:
@@ -49,10 +79,64 @@ def publish(
     reached = [night for night in nights if night.complete]
     facts = run_facts(wiring, stamp, nights, durations_seconds, why)
     if not reached:
-        return wiring.reports.publish_stopped(facts)
-    built = {night.merchant.scope.merchant: _tables(wiring, night) for night in reached}
-    tables = {name: combine(name, [own[name] for own, _ in built.values()]) for name in TABLES}
-    return wiring.reports.publish(facts, tables, {merchant: inputs for merchant, (_, inputs) in built.items()})
+        return PublishedRun(wiring.reports.publish_stopped(facts), None)
+    told = {night.merchant.scope.merchant: _told(wiring, night) for night in reached}
+    inputs = {night.merchant.scope.merchant: _control_inputs(wiring, night) for night in reached}
+    published_at = _moment_of(wiring, told.values())
+    published = wiring.reports.publish(facts, report_tables(told.values()), inputs)
+    if stamp.dry_run:
+        return PublishedRun(published, None)
+    kept = KeptFacts(
+        run=facts,
+        merchants={
+            night.merchant.scope.merchant: _kept(night, told[night.merchant.scope.merchant], inputs)
+            for night in reached
+        },
+        published_at=published_at,
+        before=() if published.past is None else looked_back(published.past),
+        unread=() if published.past is None else tuple(published.past.unread),
+        files=published.files,
+    )
+    return PublishedRun(published, pack(kept))
+
+
+def report_tables(told: Collection[MerchantTold]) -> dict[str, pa.Table]:
+    """The tables of a report, of all its merchants together."""
+    built = [merchant_tables(one) for one in told]
+    return {name: combine(name, [own[name] for own in built]) for name in TABLES}
+
+
+def merchant_tables(told: MerchantTold) -> dict[str, pa.Table]:
+    """The tables of one merchant."""
+    merchant = told.merchant
+    return {
+        "accounts": accounts_table(merchant, told.findings),
+        "authorizations": authorizations_table(
+            merchant, told.findings, told.contacts, open_breakages=told.open_breakages
+        ),
+        "relink_requests": relink_requests_table(told.requests, result=told.result),
+        "relink_outcomes": relink_outcomes_table(told.followed),
+        "account_successors": account_successors_table(merchant, told.successors),
+        "failure_reasons": failure_reasons_table(told.window),
+    }
+
+
+def _kept(night: MerchantNight, told: MerchantTold, inputs: Mapping[str, ControlInputs]) -> MerchantFacts:
+    return MerchantFacts(
+        decided=Decided.of(night.findings),
+        settled=tuple(night.settled),
+        unanswered=answers_wanting(list(told.requests)),
+        control=inputs[told.merchant],
+    )
+
+
+def _moment_of(wiring: Wiring, told: Iterable[MerchantTold]) -> datetime:
+    """The moment whose records the report shows: now, or later where a clock was set back since something of the run was recorded."""
+    moments = [wiring.clock()]
+    for one in told:
+        for stored in one.requests:
+            moments += [at for at in (stored.planned_at, stored.attempting_at, stored.answered_at) if at is not None]
+    return max(moments)
 
 
 def run_facts(
@@ -84,6 +168,7 @@ def run_facts(
                 held=bool(night.plan.held),
                 held_plan_hash=night.held_plan_hash,
                 why=night.why or "; ".join(night.brakes.reasons) or None,
+                basis_date=night.snapshot_date,
             )
             for night in nights
         ],
@@ -101,33 +186,35 @@ def _sent(wiring: Wiring, stamp: RunStamp, writes: int) -> int:
         return writes
 
 
-def _tables(wiring: Wiring, night: MerchantNight) -> tuple[dict[str, pa.Table], ControlInputs]:
+def _told(wiring: Wiring, night: MerchantNight) -> MerchantTold:
     scope, stamp = night.merchant.scope, night.stamp
     requests = requests_of_night(wiring, night)
     followed = _followed(wiring, night, requests)
-    first = stamp.business_date - timedelta(days=REPORT_WINDOW_DAYS - 1)
     window = [
         one
-        for one in _newest(records.requests_since(wiring.database, scope, first), followed)
+        for one in _newest(records.requests_since(wiring.database, scope, first_of_window(stamp)), followed)
         if one.business_date <= stamp.business_date
     ]
     contacts = _newest(night.contacts, [*night.looked_at, *requests])
     known = {one.request.request_id for one in contacts}
     if not stamp.dry_run:
         contacts += [one for one in requests if one.request.request_id not in known]
-    still_open = None if night.breakages is None else {breakage.key for breakage in night.breakages.open}
-    would = Result.WOULD_REQUEST if stamp.dry_run else None
-    tables = {
-        "accounts": accounts_table(scope.merchant, night.findings),
-        "authorizations": authorizations_table(scope.merchant, night.findings, contacts, open_breakages=still_open),
-        "relink_requests": relink_requests_table(requests, result=would),
-        "relink_outcomes": relink_outcomes_table(followed),
-        "account_successors": account_successors_table(
-            scope.merchant, list(dict.fromkeys([*records.successors(wiring.database, scope), *night.successors]))
-        ),
-        "failure_reasons": failure_reasons_table(window),
-    }
-    return tables, _control_inputs(wiring, night, requests, first)
+    return MerchantTold(
+        merchant=scope.merchant,
+        findings=night.findings,
+        contacts=contacts,
+        requests=requests,
+        followed=followed,
+        window=window,
+        successors=list(dict.fromkeys([*records.successors(wiring.database, scope), *night.successors])),
+        open_breakages=None if night.breakages is None else {breakage.key for breakage in night.breakages.open},
+        result=Result.WOULD_REQUEST if stamp.dry_run else None,
+    )
+
+
+def first_of_window(stamp: RunStamp) -> date:
+    """The first of the business dates that `failure_reasons` counts."""
+    return stamp.business_date - timedelta(days=REPORT_WINDOW_DAYS - 1)
 
 
 def requests_of_night(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
@@ -161,12 +248,7 @@ def _followed(wiring: Wiring, night: MerchantNight, requests: Sequence[StoredReq
     return list({one.request.request_id: one for one in found}.values())
 
 
-def _control_inputs(
-    wiring: Wiring,
-    night: MerchantNight,
-    requests: Sequence[StoredRequest],
-    first: date,
-) -> ControlInputs:
+def _control_inputs(wiring: Wiring, night: MerchantNight) -> ControlInputs:
     stamp = night.stamp
     accounts, ledger = night.accounts["account_id"], night.ledger["account_id"]
     posted = night.merchant.gateway.meter.counts().writes - night.replays
@@ -183,7 +265,7 @@ def _control_inputs(
         answered=night.answered if sends else None,
         open_after=open_now,
         window_requests=records.count_requests_between(
-            wiring.database, night.merchant.scope, first, stamp.business_date
+            wiring.database, night.merchant.scope, first_of_window(stamp), stamp.business_date
         )
         if sends
         else None,

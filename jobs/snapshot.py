@@ -41,6 +41,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
     if stored is not None:
         night.accounts = wiring.snapshots.read(stored.path, stored.sha256).accounts
         night.snapshot_id, night.taken_at = stored.snapshot_id, stored.taken_at
+        night.snapshot_date = stored.business_date
         night.history = records.latest_history(wiring.database, scope)
         logger.info("took the stored snapshot of %s", stored.taken_at.isoformat())
         return
@@ -61,6 +62,7 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     step = advance_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
     night.pulled = True
     night.accounts, night.taken_at = pulled.accounts, pulled.taken_at
+    night.snapshot_date = stamp.business_date
     night.history, night.history_changed, night.changed_holders = step.latest, step.changed, step.changed_holders
     if stamp.dry_run:
         return

@@ -76,6 +76,12 @@ def write_file(path: Path, chunks: Iterable[bytes], access: Access) -> tuple[str
     return digest.hexdigest(), size
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def make_directories(path: Path, access: Access) -> None:
     """Create a directory and the missing ones above it; those that are there already keep their mode."""
     missing = []

@@ -7,7 +7,6 @@ Layout: `<root>/run_date=YYYY-MM-DD/run_id=<RUN_ID>/`, for dry runs below `<root
 from __future__ import annotations
 
 import grp
-import json
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ import pyarrow as pa
 
 from reconcile.errors import ReportError
 from reconcile.model import RunStamp
-from reports.columns import SCHEMA_VERSION, TABLES
+from reports.columns import TABLES
 from reports.control import ControlInputs, control_totals
 from reports.csv_files import csv_chunks, read_csv
 from reports.disk import (
@@ -34,11 +33,11 @@ from reports.disk import (
     sync_directory,
     write_file,
 )
+from reports.manifest import MANIFEST, SUMMARY, as_json, holds, is_complete, manifest_of, refuse_strangers
 from reports.parquet_files import parquet_chunks, read_parquet
+from reports.past_runs import Past
 from reports.summary import RunFacts, build_summary
 
-MANIFEST = "manifest.json"
-SUMMARY = "summary.json"
 LATEST = "latest"
 LAST_ATTEMPT = "last_attempt"
 LINKED_COMMANDS = ("run", "apply", "resume")
@@ -53,10 +52,17 @@ _TARGET = re.compile(r"run_date=(\d{4}-\d{2}-\d{2})/run_id=([^/]+)")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a report lies, and its summary."""
+    """Where a report lies, and its summary.
+
+    `files` are the SHA-256 of everything in it by name, none where an earlier report of the run was left as it is; `past` is what its page
+    told of the time before it, None where there is no page. `changed` is False where the same report lay there already.
+    """
 
     path: Path
     summary: Mapping[str, object]
+    files: Mapping[str, str] = field(default_factory=dict)
+    past: Past | None = None
+    changed: bool = True
 
 
 def _ignore(_step: str) -> None:
@@ -94,6 +100,32 @@ class ReportDirectory:
         summary = build_summary(facts, tables, control_totals(tables, inputs))
         return self._publish(facts, tables, summary, inputs)
 
+    def rebuild(
+        self,
+        facts: RunFacts,
+        tables: Mapping[str, pa.Table],
+        control_inputs: Mapping[str, ControlInputs],
+        past: Past | None = None,
+    ) -> Published:
+        """Publish the report of a past run once more: what lies there already in the same bytes stays, and no link moves.
+
+        Args:
+            past: what its page told of the time before it; None for the reports that lie there.
+
+        Raises:
+            ReportError: the disk refused, or something else than the report's own files lies in its directory.
+        """
+        summary = build_summary(facts, tables, control_totals(tables, control_inputs))
+        final = self.path_of(facts.stamp)
+        access = self._access()
+        with reporting(final):
+            self._refuse_links(final)
+            refuse_strangers(final)
+            make_directories(final.parent, access)
+            chosen = self._past(summary) if past is None else past
+            files, changed = self._put(final, access, facts, tables, summary, control_inputs, chosen, keep_equal=True)
+        return Published(final, summary, files, chosen, changed)
+
     def publish_stopped(self, facts: RunFacts) -> Published:
         """Publish only the summary and the manifest of a run that stopped; a complete report of the same run stays as it is."""
         return self._publish(facts, {}, build_summary(facts, None), {})
@@ -120,13 +152,24 @@ class ReportDirectory:
     ) -> Published:
         final = self.path_of(facts.stamp)
         access = self._access()
+        files: Mapping[str, str] = {}
+        past = None
         with reporting(final):
-            if facts.complete or not _is_complete(final):
+            if facts.complete or not is_complete(final):
                 self._refuse_links(final)
                 make_directories(final.parent, access)
-                self._put(final, access, facts, tables, summary, inputs)
+                past = self._past(summary)
+                files, _ = self._put(final, access, facts, tables, summary, inputs, past)
             self._move_links(facts, final)
-        return Published(final, summary)
+        return Published(final, summary, files, past)
+
+    def _past(self, summary: Mapping[str, object]) -> Past | None:
+        if not {"html", "xlsx"} & set(self.formats):
+            return None
+        # Imported here: other formats need neither Jinja nor the drawing library.
+        from reports.page import past_before
+
+        return past_before(self.root, summary)
 
     def _put(
         self,
@@ -136,8 +179,14 @@ class ReportDirectory:
         tables: Mapping[str, pa.Table],
         summary: Mapping[str, object],
         inputs: Mapping[str, ControlInputs],
-    ) -> None:
-        """Write a temporary sibling and give it the final name, in place of what had it."""
+        past: Past | None,
+        *,
+        keep_equal: bool = False,
+    ) -> tuple[Mapping[str, str], bool]:
+        """Write a temporary sibling and give it the final name, in place of what had it; return the files and whether that was done.
+
+        With `keep_equal`, what has the name and is the same stays there.
+        """
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{PARTIAL}")
         temporary.mkdir(mode=0o700)
         try:
@@ -145,13 +194,17 @@ class ReportDirectory:
             with owned(temporary):
                 self.reached("temporary made")
                 entries = {}
-                for name, rows, chunks in self._contents(facts.stamp, tables, summary, temporary):
+                for name, rows, chunks in self._contents(facts.stamp, tables, summary, past, temporary):
                     self.reached(f"before {name}")
                     sha256, size = write_file(temporary / name, self._told(name, chunks), access)
                     entries[name] = {"sha256": sha256, "bytes": size, "rows": rows}
                     self.reached(f"after {name}")
-                write_file(temporary / MANIFEST, [_json(_manifest(facts, summary, inputs, entries))], access)
+                manifest = as_json(manifest_of(facts, summary, inputs, entries))
+                own, _ = write_file(temporary / MANIFEST, [manifest], access)
+                files = {MANIFEST: own, **{name: str(entry["sha256"]) for name, entry in entries.items()}}
                 self.reached(f"after {MANIFEST}")
+                if keep_equal and holds(final, files):
+                    return files, False
                 sync_directory(temporary)
                 self.reached("temporary on disk")
                 self._take_over(temporary, final)
@@ -159,6 +212,7 @@ class ReportDirectory:
             # Holds what could not be finished, or the report that was replaced.
             remove_tree(temporary)
         self.reached("old report removed")
+        return files, True
 
     def _told(self, name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
@@ -188,7 +242,12 @@ class ReportDirectory:
         remove_tree(aside)
 
     def _contents(
-        self, stamp: RunStamp, tables: Mapping[str, pa.Table], summary: Mapping[str, object], temporary: Path
+        self,
+        stamp: RunStamp,
+        tables: Mapping[str, pa.Table],
+        summary: Mapping[str, object],
+        past: Past | None,
+        temporary: Path,
     ) -> Iterator[tuple[str, int | None, Iterable[bytes]]]:
         """Name, rows and bytes of every file but the manifest; rows are None where a file has none.
 
@@ -202,14 +261,15 @@ class ReportDirectory:
                 yield f"{name}.csv", table.num_rows, csv_chunks(table, contract)
             if "parquet" in self.formats:
                 yield f"{name}.parquet", table.num_rows, parquet_chunks(table, contract, stamp.run_id)
-        yield SUMMARY, None, [_json(summary)]
-        if not {"html", "xlsx"} & set(self.formats):
+        yield SUMMARY, None, [as_json(summary)]
+        if past is None:
             return
         # Imported here: other formats need neither Jinja nor the drawing library nor the spreadsheet's.
-        from reports.page import PAGE, page_html, page_of
+        from reports.page import PAGE, page_html
+        from reports.page_numbers import page_numbers
         from reports.workbook import WORKBOOK, workbook_chunks
 
-        page = page_of(self.root, summary, tables or None)
+        page = page_numbers(summary, tables or None, past)
         if "html" in self.formats:
             yield PAGE, None, [page_html(page).encode()]
         if "xlsx" in self.formats and tables:
@@ -307,32 +367,6 @@ def _settle(leftover: Path) -> bool:
             return False
         sync_directory(leftover.parent)
         return True
-
-
-def _manifest(
-    facts: RunFacts,
-    summary: Mapping[str, object],
-    inputs: Mapping[str, ControlInputs],
-    entries: Mapping[str, Mapping[str, object]],
-) -> dict[str, object]:
-    return {
-        **{name: summary[name] for name in ("run_id", "run_date", "command", "complete", "dry_run", "why", "control")},
-        "schema_version": SCHEMA_VERSION,
-        "snapshots": {one.merchant: one.snapshot_id for one in facts.merchants},
-        "control_inputs": {merchant: numbers.as_json() for merchant, numbers in inputs.items()},
-        "files": entries,
-    }
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _is_complete(directory: Path) -> bool:
-    try:
-        return json.loads((directory / MANIFEST).read_bytes())["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _names_newer(link: Path, target: str) -> bool:

@@ -21,7 +21,7 @@ from reports.closed_lists import ALL_LISTS
 from reports.glossary import TERMS, about_value
 from reports.page_model import SMALLEST_GROUP, Grid, Page
 from reports.page_numbers import STATES, page_numbers, redacted
-from reports.past_runs import read_past
+from reports.past_runs import Past, read_past
 
 PAGE = "index.html"
 LISTS = ("finding", "next_step", "outcome", "result", "cause", "failure_reason")
@@ -43,8 +43,12 @@ def mail_body(page: Page) -> str:
 
 def page_of(root: Path, summary: Mapping[str, Any], tables: Mapping[str, pa.Table] | None) -> Page:
     """The numbers of a run, with those of the reports below `root` that were there before it."""
-    past = read_past(root, summary["run_id"], date.fromisoformat(summary["run_date"]), summary["command"])
-    return page_numbers(summary, tables, past)
+    return page_numbers(summary, tables, past_before(root, summary))
+
+
+def past_before(root: Path, summary: Mapping[str, Any]) -> Past:
+    """What the reports below `root` say that were there before a run."""
+    return read_past(root, summary["run_id"], date.fromisoformat(summary["run_date"]), summary["command"])
 
 
 def _render(template: str, page: Page) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -133,7 +133,9 @@ class PastOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read."""
+    """What the reports before a run say. `base` is the last complete one, with its accounts; `unread` names what could not be read,
+    `tabled` those whose tables were read.
+    """
 
     runs: Sequence[PastRun] = ()
     nights: Sequence[PastNight] = ()
@@ -142,6 +144,26 @@ class Past:
     base: PastRun | None = None
     base_accounts: pa.Table | None = None
     unread: Sequence[str] = ()
+    tabled: frozenset[str] = frozenset()
+
+
+class LookedBack(NamedTuple):
+    """One of the reports that a page was made with: its name, whose it was, and whether its tables were read and were a night's."""
+
+    name: str
+    command: str
+    complete: bool
+    tabled: bool
+    night: bool
+
+
+def looked_back(past: Past) -> tuple[LookedBack, ...]:
+    """The reports that a page was made with: the same ones make the same page again, whatever was published since."""
+    nights = {night.run.name for night in past.nights}
+    return tuple(
+        LookedBack(one.name, one.command, one.complete, one.name in past.tabled, one.name in nights)
+        for one in past.runs
+    )
 
 
 ACCOUNT_COLUMNS = ("finding", "ledger_status", "exposure_minor", "currency")
@@ -155,11 +177,53 @@ AUTHORIZATION_COLUMNS = ("merchant", "authorization_id", "affected_accounts", "n
 
 def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
     """Read what a run's page tells of the time before it, in place; a damaged report is named and left out."""
+    return _with_outcomes(past_runs(root, run_id, run_date, command), _from_disk)
+
+
+def read_past_again(
+    root: Path,
+    before: Iterable[LookedBack],
+    unread: Sequence[str],
+    rebuilt: Callable[[PastRun, str], pa.Table | None],
+) -> Past:
+    """What a page told of the time before it, from the very reports that it was made with.
+
+    Args:
+        unread: reports that could not be read even then.
+        rebuilt: gives a table, by its name, of a report that is there no more; None where it cannot.
+    """
+    chosen = {one.name: one for one in before}
+    runs = []
+    for one in chosen.values():
+        on, _, directory = one.name.partition("/")
+        run_date = date.fromisoformat(on.removeprefix(_DATE_NAME))
+        runs.append(PastRun(root / one.name, directory.removeprefix(_RUN_NAME), run_date, one.command, one.complete))
+
+    def read(run: PastRun, table: str, columns: Sequence[str]) -> pa.Table | None:
+        found = _from_disk(run, table, columns)
+        if found is None:
+            again = rebuilt(run, table)
+            found = None if again is None else again.select(list(columns))
+        return found
+
+    past = _with_outcomes(runs, read, chosen)
+    return replace(past, unread=[*(name for name in unread if name not in past.unread), *past.unread])
+
+
+Reader = Callable[[PastRun, str, Sequence[str]], pa.Table | None]
+"""Gives some columns of a report's table; None where they cannot be read."""
+
+
+def _from_disk(run: PastRun, table: str, columns: Sequence[str]) -> pa.Table | None:
+    return read_columns(run.path / f"{table}.parquet", columns)
+
+
+def _with_outcomes(runs: Sequence[PastRun], read: Reader, chosen: Mapping[str, LookedBack] | None = None) -> Past:
     outcomes: list[PastOutcome] = []
-    past = _read(past_runs(root, run_id, run_date, command), outcomes)
+    past = _read(runs, outcomes, read, chosen)
     unread = list(past.unread)
     for night in reversed(past.nights):
-        accounts = read_columns(night.run.path / "accounts.parquet", BASE_COLUMNS)
+        accounts = read(night.run, "accounts", BASE_COLUMNS)
         if accounts is not None:
             return replace(past, outcomes=outcomes, base=night.run, base_accounts=accounts, unread=unread)
         unread.append(night.run.name)
@@ -168,34 +232,46 @@ def read_past(root: Path, run_id: str, run_date: date, command: str) -> Past:
 
 def read_dates(root: Path, first: date, last: date) -> Past:
     """Read what the trend tells of some business dates: their runs, nights and flows; a damaged report is named and left out."""
-    return _read(runs_between(root, first, last), None)
+    return _read(runs_between(root, first, last), None, _from_disk)
 
 
-def _read(runs: Sequence[PastRun], outcomes: list[PastOutcome] | None) -> Past:
-    """Runs, nights and flows; the rows of outcomes are put into the list where one is given."""
-    chosen = {id(one) for one in newest_complete(runs)}
+def _read(
+    runs: Sequence[PastRun],
+    outcomes: list[PastOutcome] | None,
+    read: Reader,
+    chosen: Mapping[str, LookedBack] | None = None,
+) -> Past:
+    """Runs, nights and flows; the rows of outcomes are put into the list where one is given.
+
+    Args:
+        chosen: which of the runs are read, and which of them are nights; without it the files tell.
+    """
+    newest = {id(one) for one in newest_complete(runs)}
     nights: list[PastNight] = []
     flows: defaultdict[date, Flows] = defaultdict(Flows)
     unread: list[str] = []
+    tabled: set[str] = set()
     for one in runs:
-        if not (one.path / "relink_outcomes.parquet").exists():
+        has_tables = (one.path / "relink_outcomes.parquet").exists() if chosen is None else chosen[one.name].tabled
+        if not has_tables:
             continue  # it stopped, or its formats have no Parquet
-        answered = read_columns(one.path / "relink_outcomes.parquet", OUTCOME_COLUMNS)
-        requests = read_columns(one.path / "relink_requests.parquet", ("merchant", "request_id", "result"))
+        answered = read(one, "relink_outcomes", OUTCOME_COLUMNS)
+        requests = read(one, "relink_requests", ("merchant", "request_id", "result"))
         if answered is None or requests is None:
             unread.append(one.name)
             continue
+        tabled.add(one.name)
         flows[one.run_date] |= flows_of(requests, answered)
         if outcomes is not None:
             outcomes.extend(PastOutcome(one, row) for row in answered.to_pylist())
-        if id(one) in chosen:
-            accounts = read_columns(one.path / "accounts.parquet", ACCOUNT_COLUMNS)
-            logins = read_columns(one.path / "authorizations.parquet", AUTHORIZATION_COLUMNS)
+        if id(one) in newest if chosen is None else chosen[one.name].night:
+            accounts = read(one, "accounts", ACCOUNT_COLUMNS)
+            logins = read(one, "authorizations", AUTHORIZATION_COLUMNS)
             if accounts is None or logins is None:
                 unread.append(one.name)
             else:
                 nights.append(past_night(one, accounts, logins))
-    return Past(runs, nights, flows=dict(flows), unread=unread)
+    return Past(runs, nights, flows=dict(flows), unread=unread, tabled=frozenset(tabled))
 
 
 def flows_of(requests: pa.Table, outcomes: pa.Table) -> Flows:

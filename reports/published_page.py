@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reconcile.errors import ReportError
 from reports.columns import TABLES
-from reports.files import LAST_ATTEMPT, SUMMARY, read_table
+from reports.files import LAST_ATTEMPT, read_table
+from reports.manifest import SUMMARY
 from reports.page import page_of
 from reports.page_model import Page
 

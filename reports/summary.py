@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,9 +35,19 @@ class ApiCalls:
     rate_limited: int = 0
 
 
+class Basis(StrEnum):
+    """What a report's accounts and ledger rows are of: a snapshot of the report's own business date, or of an earlier one."""
+
+    SNAPSHOT = "snapshot"
+    EARLIER_SNAPSHOT = "earlier_snapshot"
+
+
 @dataclass(frozen=True, slots=True)
 class MerchantRun:
-    """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases."""
+    """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases.
+
+    `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
+    """
 
     merchant: str
     mode: str
@@ -44,6 +56,13 @@ class MerchantRun:
     held: bool = False
     why: str | None = None
     held_plan_hash: str | None = None
+    basis_date: date | None = None
+
+    def basis(self, run_date: date) -> Basis | None:
+        """What it stands on, seen from the report's business date."""
+        if self.basis_date is None:
+            return None
+        return Basis.SNAPSHOT if self.basis_date >= run_date else Basis.EARLIER_SNAPSHOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +87,21 @@ def build_summary(
     money are null then, since a zero would read as nothing found.
     """
     stamp = facts.stamp
+    dated = [one for one in facts.merchants if one.basis_date is not None]
+    oldest = min(dated, key=lambda one: one.basis_date or date.max, default=None)
     return {
         "run_id": stamp.run_id,
         "run_date": stamp.business_date.isoformat(),
         "command": stamp.command,
         "complete": facts.complete,
         "dry_run": stamp.dry_run,
+        "basis": None if oldest is None else oldest.basis(stamp.business_date),
+        "basis_date": None if oldest is None or oldest.basis_date is None else oldest.basis_date.isoformat(),
         "sent": facts.sent,
         "why": None if facts.why is None else mask(facts.why),
-        "merchants": [_merchant(one) for one in sorted(facts.merchants, key=lambda one: one.merchant)],
+        "merchants": [
+            _merchant(one, stamp.business_date) for one in sorted(facts.merchants, key=lambda one: one.merchant)
+        ],
         "counts": None if tables is None else _counts(tables),
         "funnel": None if tables is None else _funnel(tables),
         "money_at_stake_minor": None if tables is None else exposure_totals(tables["accounts"]),
@@ -91,11 +116,13 @@ def build_summary(
     }
 
 
-def _merchant(one: MerchantRun) -> dict[str, object]:
+def _merchant(one: MerchantRun, run_date: date) -> dict[str, object]:
     return {
         "merchant": one.merchant,
         "mode": one.mode,
         "snapshot_id": one.snapshot_id,
+        "basis": one.basis(run_date),
+        "basis_date": None if one.basis_date is None else one.basis_date.isoformat(),
         "complete": one.complete,
         "held": one.held,
         "held_plan_hash": one.held_plan_hash,

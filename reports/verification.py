@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from reports.columns import TABLES, conform
 from reports.control import ControlInputs, control_totals
-from reports.files import MANIFEST, SUMMARY, read_table
+from reports.files import read_table
+from reports.manifest import MANIFEST, SUMMARY
 
 PIECE_BYTES = 1 << 20
 

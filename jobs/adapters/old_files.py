@@ -12,7 +12,8 @@ from datetime import date
 from pathlib import Path
 
 from reports.disk import remove_tree, sync_directory
-from reports.files import LAST_ATTEMPT, LATEST, MANIFEST, PARTIAL
+from reports.files import LAST_ATTEMPT, LATEST, PARTIAL
+from reports.manifest import MANIFEST
 
 _RUN = r"(?P<run_id>(?P<day>\d{8})T\d{6}Z-[0-9a-f]{4})"
 _SNAPSHOT = re.compile(rf"{_RUN}\.parquet")

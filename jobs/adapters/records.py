@@ -7,14 +7,16 @@ Runs (`records_runs`)
     stamp_merchant(database, merchant, mode, stripe_account, at); recorded_mode(database, merchant) -> str | None
     start_run(database, run_id, command, business_date, started_at, *, settings_hash, settings, arguments, report_directory, resumed_from)
     set_stage(database, run_id, stage)
-    finish_run(database, run_id, state, finished_at, exit_code, *, why, held, report_directory)
+    finish_run(database, run_id, state, finished_at, exit_code, *, why, held, report_directory, facts)
+    report_facts_of(database, run_id) -> ReportFacts(published_at, facts) | None
     record_run_merchant(database, run_id, scope, *, snapshot_id, complete, held, why, counts)
     run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
     complete_run_on(database, business_date, command="run"); last_complete_run(database, scope, before, not_held, on_or_before)
-    last_successful_run(database, scope)
+    last_successful_run(database, scope); runs_between(database, first, last, commands)
+    newest_run_of(database, commands, *, complete) -> StoredRun | None; recorded_scopes(database) -> [Scope]
 
 Snapshots (`records_snapshots`)
-    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before)
+    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before, on_or_before)
     snapshots_between(database, scope, first, last)
 
 Account history (`records_history`), frames in the `frames.HISTORY` contract
@@ -22,15 +24,15 @@ Account history (`records_history`), frames in the `frames.HISTORY` contract
     history_of(database, scope, account_ids, authorization_ids, holder_ids)
 
 Accounts that the brakes know (`records_affected`)
-    BRAKED_COMMANDS; has_base_for_brakes(database, scope); known_affected(database, scope); newly_affected_since(database, scope, since)
+    BRAKED_COMMANDS; has_base_for_brakes(database, scope); known_affected(database, scope, on=None); newly_affected_since(database, scope, since)
     advance_affected(database, scope, run_id, business_date, *, newly, ended, baseline)
 
 Breakages and successors (`records_breakages`)
     open_breakages(database, scope); breakages(database, scope, since=None); breakages_of(database, scope, authorization_id)
-    highest_breakage_numbers(database, scope) -> {(authorization_id, kind): number}
+    breakages_as_of(database, scope, moment); highest_breakage_numbers(database, scope, as_of=None) -> {(authorization_id, kind): number}
     open_breakage(database, scope, *opened); close_breakage(database, scope, *keys, at, run_id, reason)
     mark_eligible(database, scope, *keys, at)
-    add_successors(database, scope, run_id, matched, at); successors(database, scope); successors_of_run(database, scope, run_id)
+    add_successors(database, scope, run_id, matched, at); successors(database, scope, as_of=None); successors_of_run(database, scope, run_id)
     successors_of(database, scope, account_ids, authorization_ids) -> [(matched_at, run_id, Successor)]
 
 Requests, written (`records_requests`)
@@ -51,7 +53,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     provisional_requests(database, scope, since); requests_since(database, scope, business_date)
     count_requests_between(database, scope, first, last) -> int; requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
-    all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment)
+    all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment, since=None)
     find_by_session(database, scope, session_id) -> StoredRequest | None
 
 Outcomes (`records_outcomes`)
@@ -90,6 +92,7 @@ from jobs.adapters.records_affected import (
 from jobs.adapters.records_breakages import (
     add_successors,
     breakages,
+    breakages_as_of,
     breakages_of,
     close_breakage,
     highest_breakage_numbers,
@@ -155,6 +158,7 @@ from jobs.adapters.records_runs import (
     INTERRUPTED,
     RUNNING,
     STOPPED,
+    ReportFacts,
     RunMerchant,
     StoredRun,
     complete_run_on,
@@ -162,9 +166,13 @@ from jobs.adapters.records_runs import (
     last_complete_run,
     last_successful_run,
     list_runs,
+    newest_run_of,
     record_run_merchant,
     recorded_mode,
+    recorded_scopes,
+    report_facts_of,
     run,
+    runs_between,
     set_stage,
     stamp_merchant,
     start_run,
@@ -190,6 +198,7 @@ __all__ = [
     "HeldPlan",
     "LedgerChange",
     "OpenSessions",
+    "ReportFacts",
     "RunMerchant",
     "SnapshotRecord",
     "StoredRun",
@@ -204,6 +213,7 @@ __all__ = [
     "append_outcomes",
     "attempting_requests",
     "breakages",
+    "breakages_as_of",
     "breakages_of",
     "close_breakage",
     "complete_run_on",
@@ -229,6 +239,7 @@ __all__ = [
     "mark_attempting",
     "mark_eligible",
     "mark_offered",
+    "newest_run_of",
     "newly_affected_since",
     "oldest_snapshot_date",
     "open_breakage",
@@ -248,8 +259,10 @@ __all__ = [
     "record_run_merchant",
     "record_snapshot",
     "recorded_mode",
+    "recorded_scopes",
     "release_plan",
     "remove_old_rows",
+    "report_facts_of",
     "requests_as_of",
     "requests_by_id",
     "requests_for_authorizations",
@@ -259,6 +272,7 @@ __all__ = [
     "requests_with_outcome_of_run",
     "resolve_unknown",
     "run",
+    "runs_between",
     "session_checks_of",
     "set_stage",
     "snapshot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from jobs.adapters.database import Database
 from jobs.adapters.records_runs import COMPLETE
@@ -17,9 +17,12 @@ BRAKED_COMMANDS = ("run", "apply", "resume")
 """Commands that look at a whole night and may contact whoever broke in it."""
 
 
-def known_affected(database: Database, scope: Scope) -> set[str]:
-    """Accounts that were affected at the last complete run that did not hold them."""
-    statement = select(table.c.account_id).where(*_in(scope), table.c.until_date.is_(None))
+def known_affected(database: Database, scope: Scope, on: date | None = None) -> set[str]:
+    """Accounts that were affected at the last complete run that did not hold them, now or at the end of a past business date."""
+    chosen: list[ColumnElement[bool]] = [table.c.until_date.is_(None)]
+    if on is not None:
+        chosen = [table.c.since_date <= on, or_(*chosen, table.c.until_date > on)]
+    statement = select(table.c.account_id).where(*_in(scope), *chosen)
     with database.read() as connection:
         return set(connection.execute(statement).scalars())
 

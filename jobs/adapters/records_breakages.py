@@ -24,16 +24,27 @@ def breakages(database: Database, scope: Scope, since: date | None = None) -> li
     return _breakages(database, _in(scope), *([table.c.opened_date >= since] if since is not None else []))
 
 
+def breakages_as_of(database: Database, scope: Scope, moment: datetime) -> list[Breakage]:
+    """Breakages that had begun by a moment and were not over before it, by key; those that closed at that very moment are among them."""
+    not_over = or_(table.c.closed_at.is_(None), table.c.closed_at >= moment)
+    return _breakages(database, _in(scope), table.c.opened_at <= moment, not_over)
+
+
 def breakages_of(database: Database, scope: Scope, authorization_id: str) -> list[Breakage]:
     """All breakages of one authorization, by key."""
     return _breakages(database, _in(scope), table.c.authorization_id == authorization_id)
 
 
-def highest_breakage_numbers(database: Database, scope: Scope) -> dict[tuple[str, str], int]:
-    """The highest number given so far, by (authorization id, kind)."""
+def highest_breakage_numbers(
+    database: Database, scope: Scope, as_of: datetime | None = None
+) -> dict[tuple[str, str], int]:
+    """The highest number given so far, or by a moment, by (authorization id, kind)."""
     pair = (table.c.authorization_id, table.c.kind)
     with database.read() as connection:
-        rows = connection.execute(select(*pair, func.max(table.c.number)).where(_in(scope)).group_by(*pair))
+        statement = select(*pair, func.max(table.c.number)).where(_in(scope)).group_by(*pair)
+        if as_of is not None:
+            statement = statement.where(table.c.opened_at <= as_of)
+        rows = connection.execute(statement)
         return {(authorization_id, kind): number for authorization_id, kind, number in rows}
 
 
@@ -95,11 +106,12 @@ def add_successors(database: Database, scope: Scope, run_id: str, matched: Itera
         )
 
 
-def successors(database: Database, scope: Scope) -> list[Successor]:
-    """Every successor of a merchant's accounts, in the order in which they were matched."""
-    return _successors(
-        database, and_(successors_table.c.merchant == scope.merchant, successors_table.c.mode == scope.mode)
-    )
+def successors(database: Database, scope: Scope, as_of: datetime | None = None) -> list[Successor]:
+    """Every successor of a merchant's accounts, or those that were matched by a moment, in the order in which they were matched."""
+    chosen = [successors_table.c.merchant == scope.merchant, successors_table.c.mode == scope.mode]
+    if as_of is not None:
+        chosen.append(successors_table.c.matched_at <= as_of)
+    return _successors(database, and_(*chosen))
 
 
 def successors_of_run(database: Database, scope: Scope, run_id: str) -> list[Successor]:

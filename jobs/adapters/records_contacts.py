@@ -143,14 +143,7 @@ def all_requests_for_planning(database: Database, scope: Scope, since: date) -> 
     These are the requests of open breakages, those that are open, in flight or unknown, and all that were made or handed over since a
     business date (with a day to spare, since a handing over has a time and no business date).
     """
-    of_open_breakage = exists().where(
-        breakages.c.merchant == requests.c.merchant,
-        breakages.c.mode == requests.c.mode,
-        breakages.c.authorization_id == requests.c.authorization_id,
-        breakages.c.kind == requests.c.breakage_kind,
-        breakages.c.number == requests.c.breakage_number,
-        breakages.c.closed_at.is_(None),
-    )
+    of_open_breakage = exists().where(_of_breakage(), breakages.c.closed_at.is_(None))
     unsettled = requests.c.state.in_([str(state) for state in (State.PLANNED, State.ATTEMPTING, State.UNKNOWN)])
     offered = requests.c.offered_at >= datetime.combine(since, time(), UTC) - timedelta(days=1)
     return _stored(
@@ -158,9 +151,36 @@ def all_requests_for_planning(database: Database, scope: Scope, since: date) -> 
     )
 
 
-def requests_as_of(database: Database, scope: Scope, moment: datetime) -> list[StoredRequest]:
-    """Every request that existed at a past moment, as it then stood."""
-    stored = _stored(database, scope, requests.c.planned_at <= moment, moment=moment)
+def requests_as_of(
+    database: Database, scope: Scope, moment: datetime, since: date | None = None
+) -> list[StoredRequest]:
+    """Every request that existed at a past moment, as it then stood.
+
+    Args:
+        since: leave out what no guard and no report of that moment could rest on any more: requests that were made, handed over and
+            answered before this business date, and whose breakage was over by then.
+    """
+    chosen = [requests.c.planned_at <= moment]
+    if since is not None:
+        began = datetime.combine(since, time(), UTC) - timedelta(days=1)
+        lasting = exists().where(
+            _of_breakage(),
+            breakages.c.opened_at <= moment,
+            or_(breakages.c.closed_at.is_(None), breakages.c.closed_at >= began),
+        )
+        unsettled = requests.c.state.in_([str(state) for state in (State.PLANNED, State.ATTEMPTING, State.UNKNOWN)])
+        recent = [column >= began for column in (requests.c.answered_at, requests.c.offered_at, requests.c.resolved_at)]
+        chosen.append(
+            or_(
+                requests.c.business_date >= since,
+                outcomes.c.business_date >= since,
+                lasting,
+                unsettled,
+                _is_open(),
+                *recent,
+            )
+        )
+    stored = _stored(database, scope, *chosen, moment=moment)
     return [_as_of(request, moment) for request in stored]
 
 
@@ -198,6 +218,16 @@ def _as_of(stored: StoredRequest, moment: datetime) -> StoredRequest:
 def _is_open() -> ColumnElement[bool]:
     no_answer = or_(outcomes.c.outcome.is_(None), outcomes.c.outcome == str(OutcomeKind.PENDING))
     return and_(requests.c.state == str(State.CREATED), no_answer)
+
+
+def _of_breakage() -> ColumnElement[bool]:
+    return and_(
+        breakages.c.merchant == requests.c.merchant,
+        breakages.c.mode == requests.c.mode,
+        breakages.c.authorization_id == requests.c.authorization_id,
+        breakages.c.kind == requests.c.breakage_kind,
+        breakages.c.number == requests.c.breakage_number,
+    )
 
 
 def _in(scope: Scope) -> ColumnElement[bool]:

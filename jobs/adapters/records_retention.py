@@ -23,6 +23,7 @@ from jobs.adapters.tables import (
     breakages,
     outcomes,
     plans,
+    report_facts,
     requests,
     run_merchants,
     runs,
@@ -215,7 +216,7 @@ def _remove_runs(connection: Connection, before: date) -> int:
     ids = set(connection.execute(statement).scalars()) - _last_of_each(connection)
     left = iter(sorted(ids))
     while chunk := list(islice(left, _IDS_PER_QUERY)):
-        for table in (run_merchants, runs):
+        for table in (report_facts, run_merchants, runs):
             connection.execute(delete(table).where(table.c.run_id.in_(chunk)))
     return len(ids)
 

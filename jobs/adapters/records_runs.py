@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, select, update
 
 from jobs.adapters.database import Database
-from jobs.adapters.tables import merchants, run_merchants, runs
+from jobs.adapters.tables import merchants, report_facts, run_merchants, runs
 from reconcile.errors import DatabaseError, ModeMismatch
 from reconcile.model import Scope
 
@@ -54,6 +54,13 @@ class StoredRun:
     resumed_from: str | None
     held: bool
     merchants: tuple[RunMerchant, ...] = field(default=())
+
+
+class ReportFacts(NamedTuple):
+    """What a published report rests on besides the records, as `jobs/report_facts.py` packs it, and the moment whose records it shows."""
+
+    published_at: datetime
+    facts: bytes
 
 
 def stamp_merchant(database: Database, merchant: str, mode: str, stripe_account: str | None, at: datetime) -> None:
@@ -154,8 +161,13 @@ def finish_run(
     why: str | None = None,
     held: bool = False,
     report_directory: str | None = None,
+    facts: ReportFacts | None = None,
 ) -> None:
-    """Record how a run ended; `why` says what stopped it, `held` that a brake held something back."""
+    """Record how a run ended; `why` says what stopped it, `held` that a brake held something back.
+
+    Args:
+        facts: what its report rests on besides the records; kept in the same transaction, so that whatever is complete can be rebuilt.
+    """
     values: dict[str, Any] = {
         "state": state,
         "finished_at": finished_at,
@@ -165,7 +177,23 @@ def finish_run(
     }
     if report_directory is not None:
         values["report_directory"] = report_directory
-    _update_run(database, run_id, values)
+
+    def work(connection: Connection) -> None:
+        _change_run(connection, database, run_id, values)
+        if facts is not None:
+            kept = {"published_at": facts.published_at, "facts": facts.facts}
+            statement = database.insert(report_facts).values(run_id=run_id, **kept)
+            connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=kept))
+
+    database.run(work)
+
+
+def report_facts_of(database: Database, run_id: str) -> ReportFacts | None:
+    """What a run's report rests on besides the records; None where it published none, or by a version that kept none."""
+    statement = select(report_facts.c.published_at, report_facts.c.facts).where(report_facts.c.run_id == run_id)
+    with database.read() as connection:
+        row = connection.execute(statement).one_or_none()
+    return None if row is None else ReportFacts(row.published_at, bytes(row.facts))
 
 
 def record_run_merchant(
@@ -204,6 +232,28 @@ def run(database: Database, run_id: str) -> StoredRun | None:
 def list_runs(database: Database, limit: int = 50) -> list[StoredRun]:
     """The newest runs, newest first."""
     return _runs(database, select(runs).order_by(runs.c.started_at.desc(), runs.c.run_id.desc()).limit(limit))
+
+
+def runs_between(database: Database, first: date, last: date, commands: Collection[str]) -> list[StoredRun]:
+    """Runs of some commands for the business dates from `first` to `last`, by date and then by their beginning."""
+    chosen = runs.c.business_date.between(first, last), runs.c.command.in_(sorted(commands))
+    return _runs(database, select(runs).where(*chosen).order_by(runs.c.business_date, runs.c.started_at, runs.c.run_id))
+
+
+def newest_run_of(database: Database, commands: Collection[str], *, complete: bool) -> StoredRun | None:
+    """The run of the latest business date, of that date the one that began last; or the latest complete one."""
+    statement = select(runs).where(runs.c.command.in_(sorted(commands)))
+    if complete:
+        statement = statement.where(runs.c.state == COMPLETE)
+    order = (runs.c.business_date.desc(), runs.c.started_at.desc(), runs.c.run_id.desc())
+    return next(iter(_runs(database, statement.order_by(*order).limit(1))), None)
+
+
+def recorded_scopes(database: Database) -> list[Scope]:
+    """Every merchant that has records, in its mode, by name."""
+    with database.read() as connection:
+        rows = connection.execute(select(merchants.c.merchant, merchants.c.mode).order_by(merchants.c.merchant))
+        return [Scope(row.merchant, row.mode) for row in rows]
 
 
 def unfinished_runs(database: Database) -> list[StoredRun]:
@@ -284,12 +334,13 @@ def last_successful_run(database: Database, scope: Scope) -> StoredRun | None:
 
 
 def _update_run(database: Database, run_id: str, values: Mapping[str, Any]) -> None:
-    def work(connection: Connection) -> None:
-        changed = connection.execute(update(runs).where(runs.c.run_id == run_id).values(values)).rowcount
-        if changed != 1:
-            raise DatabaseError(f"run {run_id} is not in {database.shown}: check the run id with `relink runs list`")
+    database.run(lambda connection: _change_run(connection, database, run_id, values))
 
-    database.run(work)
+
+def _change_run(connection: Connection, database: Database, run_id: str, values: Mapping[str, Any]) -> None:
+    changed = connection.execute(update(runs).where(runs.c.run_id == run_id).values(values)).rowcount
+    if changed != 1:
+        raise DatabaseError(f"run {run_id} is not in {database.shown}: check the run id with `relink runs list`")
 
 
 def _runs(database: Database, statement: Select[Any]) -> list[StoredRun]:

@@ -46,11 +46,15 @@ def snapshot(database: Database, snapshot_id: str) -> SnapshotRecord | None:
     return next(iter(_snapshots(database, select(snapshots).where(snapshots.c.snapshot_id == snapshot_id))), None)
 
 
-def last_snapshot(database: Database, scope: Scope, before: datetime | None = None) -> SnapshotRecord | None:
-    """The newest complete snapshot of a merchant, or the newest one completed before a moment."""
+def last_snapshot(
+    database: Database, scope: Scope, before: datetime | None = None, on_or_before: date | None = None
+) -> SnapshotRecord | None:
+    """The newest complete snapshot of a merchant, or the newest one completed before a moment, or of a business date or an earlier one."""
     statement = _of(scope).order_by(snapshots.c.completed_at.desc()).limit(1)
     if before is not None:
         statement = statement.where(snapshots.c.completed_at < before)
+    if on_or_before is not None:
+        statement = statement.where(snapshots.c.business_date <= on_or_before)
     return next(iter(_snapshots(database, statement)), None)
 
 

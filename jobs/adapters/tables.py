@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -149,6 +150,15 @@ run_merchants = Table(
     Column("why", FreeText),
     Column("counts", JSON, nullable=False),
 )
+
+report_facts = Table(
+    "relink_report_facts",
+    metadata,
+    _run_id(primary_key=True),
+    Column("published_at", Moment, nullable=False),
+    Column("facts", LargeBinary, nullable=False),
+)
+"""What a published report says and no other table tells, so that it can be rebuilt: compressed, as `jobs/report_facts.py` writes it."""
 
 snapshots = Table(
     "relink_snapshots",

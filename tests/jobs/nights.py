@@ -40,6 +40,7 @@ BOOKKEEPING = {
     "relink_merchants",
     "relink_api_calls",
     "relink_lease",
+    "relink_report_facts",
     "relink_schema_version",
 }
 """Tables that say what ran, not what is known or was decided."""
