@@ -7,6 +7,7 @@
 #   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
 #   make model    the sequences of RELIABILITY.md, over an hour (fewer: make model SEQUENCES=100)
+#   make bench    the whole night beside a plain script on the same libraries (BENCH_OPTIONS="--accounts 1000000 --ledger postgresql")
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
@@ -20,6 +21,7 @@ INSTALLED := $(VENV)/installed
 TEST_WORKERS ?= auto
 DEMO_OPTIONS ?=
 LOOK_OPTIONS ?=
+BENCH_OPTIONS ?=
 TRIALS ?= 10000
 STARTS ?= 200
 SEQUENCES ?= 2000
@@ -30,7 +32,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model look deploy-check check fix columns lock
+.PHONY: help install demo test chaos mutants model look deploy-check bench check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -71,13 +73,19 @@ $(VENV)/installed-look: $(INSTALLED) tests/look/requirements.lock
 	@touch $@
 
 # Its checkers have a lock and an environment of their own: the project itself does not need them.
-deploy-check: $(INSTALLED)
+deploy-bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.night $(BENCH_OPTIONS)
+
+check: $(INSTALLED)
 	test -x .venv-checks/bin/python || $(BIN)/python -m venv .venv-checks
 	.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
 	$(BIN)/python -m tests.deploy .venv-checks/bin
 
 model: $(INSTALLED)
 	$(BIN)/python -m tests.model --sequences $(SEQUENCES) --steps $(STEPS) --seed $(MODEL_SEED)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.night $(BENCH_OPTIONS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
