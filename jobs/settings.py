@@ -142,6 +142,8 @@ class RelinkSettings(_Section):
     max_requests_per_institution: Annotated[int, Field(ge=0, le=10**9)] | None = None
     allow_widening: bool = True
     narrow_to_subcategories: bool = False
+    payments_account: Literal["same", "any_eligible"] = "same"
+    require_payment_method_support: Literal["none", "at_least_one", "all"] | None = None
     refresh_after: Annotated[
         tuple[Literal["balances", "ownership", "transactions"], ...],
         Field(strict=False),

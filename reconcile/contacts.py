@@ -30,12 +30,14 @@ class Contacts:
 
     `last_hosted` is when Stripe's own page or mail was last asked for, by customer and by authorization id. `unavailable_today` counts
     this date's refusals because a bank could not be reached, by its name; `refused_today` are the breakages they were about.
+    `account_attempts` counts the attempts of a breakage that covered an account.
     """
 
     open_authorizations: Mapping[str, str] = field(default_factory=dict)
     unknown_authorizations: frozenset[str] = frozenset()
     attempts: Mapping[BreakageKey, int] = field(default_factory=dict)
     highest_attempt: Mapping[BreakageKey, int] = field(default_factory=dict)
+    account_attempts: Mapping[tuple[BreakageKey, str], int] = field(default_factory=dict)
     last_attempt: Mapping[BreakageKey, date] = field(default_factory=dict)
     last_contact: Mapping[Holder, date] = field(default_factory=dict)
     requested_today: int = 0
@@ -58,6 +60,7 @@ def sum_up_contacts(
     unknown: set[str] = set()
     attempts: Counter[BreakageKey] = Counter()
     highest: dict[BreakageKey, int] = {}
+    of_account: Counter[tuple[BreakageKey, str]] = Counter()
     last_attempt: dict[BreakageKey, date] = {}
     last_contact: dict[Holder, date] = {}
     today: Counter[str] = Counter()
@@ -84,6 +87,7 @@ def sum_up_contacts(
             unknown.add(stored.authorization_id)
         if is_attempt(stored):
             attempts[key] += 1
+            of_account.update((key, account.account_id) for account in stored.request.covered)
             contacted = contact_date(stored, stamp)
             last_attempt[key] = max(last_attempt.get(key, contacted), contacted)
             if stored.state != State.REJECTED:
@@ -94,6 +98,7 @@ def sum_up_contacts(
         unknown_authorizations=frozenset(unknown),
         attempts=attempts,
         highest_attempt=highest,
+        account_attempts=of_account,
         last_attempt=last_attempt,
         last_contact=last_contact,
         requested_today=today.total(),

@@ -19,6 +19,7 @@ from reconcile.model import (
     Holder,
     Outcome,
     OutcomeKind,
+    RelinkRequest,
     RunStamp,
     StoredRequest,
     Successor,
@@ -136,6 +137,8 @@ def _decide(
             return OutcomeKind.RELINKED, []
         if cured:
             return OutcomeKind.RELINKED_PARTIALLY, []
+        if linked_another(stored.request, session):
+            return OutcomeKind.REVIEW, []
     elif session is not None:
         if session.failure_reason is not None or session.status == "failed":
             return OutcomeKind.FAILED, []
@@ -144,6 +147,13 @@ def _decide(
         if session.status == "succeeded":
             return OutcomeKind.REVIEW, []
     return _unanswered(stored, look, cured, policy, stamp), []
+
+
+def linked_another(request: RelinkRequest, session: SessionRecord) -> bool:
+    """Whether a customer who was free to link any account at the institution linked one that the request did not cover."""
+    linked = {account.account_id for account in session.accounts}
+    free = request.limit_accounts is not None and request.account_id is None
+    return free and bool(linked) and linked.isdisjoint(account.account_id for account in request.covered)
 
 
 def _unanswered(
@@ -275,11 +285,12 @@ def age_days(stored: StoredRequest, stamp: RunStamp) -> int:
 
 
 def unmatched_accounts(requests: Sequence[StoredRequest], successors: Mapping[str, str]) -> frozenset[str]:
-    """Accounts asked about whose customer came back under a new authorization without a proven successor."""
+    """Accounts asked about whose customer came back under a new authorization without a proven successor, or with another account."""
     return frozenset(
         account.account_id
         for stored in requests
-        if stored.result_authorization_id not in (None, stored.authorization_id)
+        if stored.result_authorization_id is not None
+        and (stored.result_authorization_id != stored.authorization_id or stored.request.limit_accounts is not None)
         and stored.outcome in (OutcomeKind.NEW_AUTHORIZATION, OutcomeKind.REVIEW)
         for account in stored.request.covered
         if account.account_id not in successors

@@ -34,12 +34,14 @@ from reconcile.request import (
     AFFECTED_NAMES,
     Row,
     covered_accounts,
+    covered_at_once,
     describe_covered,
     due_date,
     exposure_by_currency,
     plain_rows,
     requested_permissions,
     single_account,
+    subcategory_filter,
     widens,
 )
 
@@ -135,7 +137,7 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, S
             inputs.contacts.unknown_authorizations
         ),
         "the cause is set to be reviewed": findings["cause"].isin(inputs.policy.causes_to_review),
-        "a new authorization could not be matched": findings["account_id"].isin(set(inputs.unmatched_accounts)),
+        "what the customer linked could not be matched": findings["account_id"].isin(set(inputs.unmatched_accounts)),
     }
     concerns = {detail: flags(where) for detail, where in reviews.items()}
     conditions: list[tuple[Flags, NextStep]] = [
@@ -202,74 +204,94 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
     candidates: list[Candidate] = []
     for authorization_id, rows in _by_authorization(findings, undecided):
         covered = covered_accounts(rows, replaced)
-        reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in covered))
-        breakage = breakages.get((authorization_id, str(KIND_OF_FINDING[reason])))
-        if breakage is None:
-            raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
-        first = next(row for row in covered if row["finding"] == reason)
-        holder = Holder(first["holder_type"], first["account_holder_id"])
-        delivery = delivery_of(
+        possible = [
+            _candidate(authorization_id, rows, part, breakages, inputs)
+            for part in covered_at_once(covered)
+            if len(part) == len(covered) or part[0]["finding"] in inputs.policy.reasons
+        ]
+        steps = []
+        for candidate in sorted(possible, key=lambda one: _turn(one, inputs.contacts)):
+            step = (
+                _standing_step(candidate, inputs)
+                or _stripes_step(candidate, inputs)
+                or _widening_step(candidate, inputs)
+            )
+            if step is None:
+                candidates.append(candidate)
+                break
+            steps.append(step)
+        else:
+            decided[authorization_id] = next(
+                (step for step in steps if step[0] != NextStep.ATTEMPTS_EXHAUSTED), steps[0]
+            )
+    return sorted(candidates, key=Candidate.urgency), decided
+
+
+def _candidate(
+    authorization_id: str,
+    rows: Sequence[Row],
+    covered: Sequence[Row],
+    breakages: Mapping[tuple[str, str], BreakageKey],
+    inputs: PlanInputs,
+) -> Candidate:
+    reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in covered))
+    breakage = breakages.get((authorization_id, str(KIND_OF_FINDING[reason])))
+    if breakage is None:
+        raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
+    first = next(row for row in covered if row["finding"] == reason)
+    holder = Holder(first["holder_type"], first["account_holder_id"])
+    return Candidate(
+        authorization_id=authorization_id,
+        rows=rows,
+        covered=covered,
+        holder=holder,
+        breakage=breakage,
+        reason=reason,
+        cause=first["cause"],
+        institution_name=first["institution_name"],
+        due_date=due_date(covered, inputs.stamp),
+        exposure=exposure_by_currency(covered),
+        delivery=delivery_of(
             inputs.policy,
             merchant=inputs.scope.merchant,
             institution=first["institution_name"],
             customer=holder.id,
             reason=reason,
-        )
-        step = (
-            _standing_step(authorization_id, breakage, holder, inputs)
-            or _stripes_step(authorization_id, breakage, holder, first["institution_name"], delivery, inputs)
-            or _widening_step(rows, covered, inputs)
-        )
-        if step is not None:
-            decided[authorization_id] = step
-            continue
-        candidates.append(
-            Candidate(
-                authorization_id=authorization_id,
-                rows=rows,
-                covered=covered,
-                holder=holder,
-                breakage=breakage,
-                reason=reason,
-                cause=first["cause"],
-                institution_name=first["institution_name"],
-                due_date=due_date(covered, inputs.stamp),
-                exposure=exposure_by_currency(covered),
-                delivery=delivery,
-            )
-        )
-    return sorted(candidates, key=Candidate.urgency), decided
+        ),
+    )
 
 
-def _standing_step(
-    authorization_id: str, breakage: BreakageKey, holder: Holder, inputs: PlanInputs
-) -> tuple[NextStep, str] | None:
+def _turn(candidate: Candidate, contacts: Contacts) -> tuple[object, ...]:
+    """Whose turn it is among the accounts of one authorization: whoever was asked about least often, then the most urgent.
+
+    Else the most urgent account, left unanswered, would use up the attempts that the outage has for all of them.
+    """
+    account_id = str(candidate.covered[0]["account_id"])
+    return contacts.account_attempts.get((candidate.breakage, account_id), 0), candidate.urgency(), account_id
+
+
+def _standing_step(candidate: Candidate, inputs: PlanInputs) -> tuple[NextStep, str] | None:
     """The step that earlier requests impose, whatever else is asked tonight."""
     contacts, policy, today = inputs.contacts, inputs.policy, inputs.stamp.business_date
-    session_id = contacts.open_authorizations.get(authorization_id)
+    breakage = candidate.breakage
+    session_id = contacts.open_authorizations.get(candidate.authorization_id)
     if session_id is not None:
         return NextStep.OPEN_SESSION, f"session {session_id} is still open"
     attempts = contacts.attempts.get(breakage, 0)
     if attempts >= policy.max_attempts:
         return NextStep.ATTEMPTS_EXHAUSTED, f"{attempts} of {policy.max_attempts} attempts are spent"
-    asked = [day for day in (contacts.last_contact.get(holder), contacts.last_attempt.get(breakage)) if day is not None]
+    days = (contacts.last_contact.get(candidate.holder), contacts.last_attempt.get(breakage))
+    asked = [day for day in days if day is not None]
     if asked and (today - max(asked)).days < policy.cooldown_days and not inputs.ignore_cooldown:
         return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {policy.cooldown_days} days after"
     return None
 
 
-def _stripes_step(
-    authorization_id: str,
-    breakage: BreakageKey,
-    holder: Holder,
-    institution: str | None,
-    delivery: str,
-    inputs: PlanInputs,
-) -> tuple[NextStep, str] | None:
+def _stripes_step(candidate: Candidate, inputs: PlanInputs) -> tuple[NextStep, str] | None:
     """`cooldown` where Stripe would refuse by its own rules, so that no attempt is spent on hearing it."""
     contacts, policy = inputs.contacts, inputs.policy
-    if delivery in DELIVERY_METHODS:
-        for asked in (holder, authorization_id):
+    if candidate.delivery in DELIVERY_METHODS:
+        for asked in (candidate.holder, candidate.authorization_id):
             last = contacts.last_hosted.get(asked)
             if last is not None and hosted_too_soon(last, inputs.stamp.as_of, policy):
                 hours = policy.hosted_interval_hours
@@ -279,17 +301,24 @@ def _stripes_step(
                 )
     if inputs.ignore_cooldown:
         return None
-    refusals = contacts.unavailable_today.get(institution or "", 0)
-    if breakage in contacts.refused_today or (institution is not None and refusals >= UNAVAILABLE_LIMIT):
+    institution = candidate.institution_name
+    refusals = 0 if institution is None else contacts.unavailable_today.get(institution, 0)
+    if candidate.breakage in contacts.refused_today or refusals >= UNAVAILABLE_LIMIT:
         return NextStep.COOLDOWN, "Stripe cannot reach the institution; it is left for the next date"
     return None
 
 
-def _widening_step(rows: Sequence[Row], covered: Sequence[Row], inputs: PlanInputs) -> tuple[NextStep, str] | None:
+def _widening_step(candidate: Candidate, inputs: PlanInputs) -> tuple[NextStep, str] | None:
     """`review` where the request would ask more of a sibling account and the settings do not allow that."""
-    if inputs.policy.allow_widening or not widens(rows, requested_permissions(rows), single_account(covered)):
+    rows = candidate.rows
+    if inputs.policy.allow_widening or not widens(rows, requested_permissions(rows), _named_account(candidate, inputs)):
         return None
     return NextStep.REVIEW, "the request would ask more of a sibling account than it grants and needs"
+
+
+def _named_account(candidate: Candidate, inputs: PlanInputs) -> str | None:
+    """The account that the session is to name: none where any eligible one at the institution will do."""
+    return single_account(candidate.covered) if inputs.policy.payments_account == "same" else None
 
 
 def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tuple[Candidate, NextStep, str]]:
@@ -319,9 +348,8 @@ def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tupl
 
 
 def _request(candidate: Candidate, inputs: PlanInputs, number: int) -> RelinkRequest:
-    account_id = single_account(candidate.covered)
+    account_id = _named_account(candidate, inputs)
     permissions = requested_permissions(candidate.rows)
-    subcategories = {row["subcategory"] for row in candidate.covered} - {None}
     policy, breakage = inputs.policy, candidate.breakage
     return RelinkRequest(
         request_id=f"{inputs.stamp.run_id}-{inputs.scope.merchant}-{number:05d}",
@@ -342,8 +370,8 @@ def _request(candidate: Candidate, inputs: PlanInputs, number: int) -> RelinkReq
         exposure_by_currency=candidate.exposure,
         references=tuple(sorted({row["reference"] for row in candidate.covered} - {None})),
         origin=inputs.stamp.command,
-        limit_accounts=None if account_id is None else 1,
-        account_subcategories=tuple(sorted(subcategories)) if policy.narrow_to_subcategories else (),
+        limit_accounts=None if single_account(candidate.covered) is None else 1,
+        account_subcategories=subcategory_filter(candidate.covered) if policy.narrow_to_subcategories else (),
         return_url=policy.return_url,
     )
 

@@ -35,6 +35,8 @@ class RelinkPolicy:
     max_requests_per_institution: int | None = None
     allow_widening: bool = True
     narrow_to_subcategories: bool = False
+    payments_account: str = "same"
+    require_payment_method_support: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,28 @@ def _needs(row: Row) -> tuple[str, ...]:
     return split_words(row["required_permissions"]) if row["ledger_status"] == "open" else ()
 
 
+FILTERABLE_SUBCATEGORIES = frozenset({"checking", "credit_card", "line_of_credit", "mortgage", "savings"})
+"""What a session can be narrowed to (Stripe API: financial_connections sessions create, filters[account_subcategories])."""
+
+
+def covered_at_once(covered: Sequence[Row]) -> list[Sequence[Row]]:
+    """The covered accounts as requests may take them up: those used for payments one after the other, since such a session is for one.
+
+    Where one is used for data, one request covers them all: only a session without a limit brings a whole authorization back.
+    """
+    if any(row["purpose"] != "payments" for row in covered):
+        return [covered]
+    return [[row] for row in covered]
+
+
+def subcategory_filter(covered: Iterable[Row]) -> tuple[str, ...]:
+    """The subcategories to narrow a session to; none where an account has one that Stripe does not filter by, which would leave it out."""
+    wanted = {row["subcategory"] for row in covered}
+    return tuple(sorted(wanted)) if wanted <= FILTERABLE_SUBCATEGORIES else ()
+
+
 def single_account(covered: Sequence[Row]) -> str | None:
-    """The one account that a payments request is limited to, where it covers just one."""
+    """The one account that a payments request is limited to."""
     if len(covered) == 1 and covered[0]["purpose"] == "payments":
         return str(covered[0]["account_id"])
     return None
@@ -133,6 +153,11 @@ def session_parameters(request: RelinkRequest, policy: RelinkPolicy) -> dict[str
         options["account"] = request.account_id
     if request.limit_accounts is not None:
         parameters["limits"] = {"accounts": request.limit_accounts}
+    filters: dict[str, object] = {}
     if request.account_subcategories:
-        parameters["filters"] = {"account_subcategories": list(request.account_subcategories)}
+        filters["account_subcategories"] = list(request.account_subcategories)
+    if request.limit_accounts is not None and policy.require_payment_method_support is not None:
+        filters["require_payment_method_support"] = policy.require_payment_method_support
+    if filters:
+        parameters["filters"] = filters
     return parameters | hosted_parameters(request, policy)

@@ -137,12 +137,14 @@ def _own_account(authorization: Authorization, account_id: str) -> Account:
 
 def _eligible(session: Session, authorization: Authorization) -> list[Account]:
     subcategories = session.filters.get("account_subcategories")
+    payable = session.filters.get("require_payment_method_support") in ("all", "at_least_one")
     return [
         account
         for account in authorization.accounts
         if account.is_relinkable
         and (session.account_id is None or account.id == session.account_id)
         and (not subcategories or account.subcategory in subcategories)
+        and (not payable or account.subcategory in ("checking", "savings"))
     ]
 
 

@@ -375,8 +375,23 @@ class Reading:
         waiting = []
         for authorization, account_ids in undecided.items():
             covered = [each for each in groups[authorization] if self._is_covered(each, found[each], silent)]
-            request = self._request(authorization, covered, groups[authorization], found, today)
-            step = self._authorization_step(request, today)
+            parts = [covered]
+            # Several accounts used for payments, and no other, are asked for one after the other.
+            if all((found[each].row or {}).get("purpose") == "payments" for each in covered):
+                parts = [[each] for each in covered if found[each].finding in self.settings["reasons"]]
+                parts.sort(
+                    key=lambda part: (
+                        self._asked_about(part[0], authorization, found),
+                        self._urgency(part, found, part[0]),
+                    )
+                )
+            tried = []
+            for part in parts:
+                covered, request = part, self._request(authorization, part, groups[authorization], found, today)
+                tried.append(self._authorization_step(request, today))
+                if not tried[-1]:
+                    break
+            step = tried[-1] and next((each for each in tried if each != "attempts_exhausted"), tried[0])
             if step:
                 for account_id in account_ids:
                     found[account_id].next_step = step
@@ -439,6 +454,14 @@ class Reading:
         if finding not in self.settings["reasons"]:
             return "reason_off"
         return ""
+
+    def _asked_about(self, account_id: str, authorization: str, found: dict[str, AccountReading]) -> int:
+        """How often the current outage of an account's kind was asked about for this very account."""
+        kind = KIND[found[account_id].finding]
+        outage = (authorization, kind, self.breakage_numbers[authorization, kind])
+        return sum(
+            1 for each in self.requests if each.is_contact and each.breakage == outage and account_id in each.covered
+        )
 
     def _is_replaced(self, account_id: str) -> bool:
         return account_id in self.successors and self.successors[account_id][0] != account_id
@@ -615,5 +638,6 @@ class Reading:
         request.unmatched = ambiguous | absent
         if not ambiguous:
             request.cured = len(matched)
-        if not request.unmatched:
+        # Where one of several accounts was asked for alone, the others keep the outage open.
+        if not request.unmatched and request.account is None:
             self.breakages_open.discard(request.breakage[:2])

@@ -305,7 +305,8 @@ def test_payments_with_one_covered_account_asks_for_it_alone() -> None:
     paying, other = row("fca_1", purpose="payments"), row("fca_2")
     (alone,) = decide(accounts, [paying, other]).plan.requests
     assert (alone.account_id, alone.limit_accounts, alone.reason) == ("fca_1", 1, "account_number")
-    (both,) = decide(accounts, [paying, row("fca_2", purpose="payments")]).plan.requests
+    mixed = [inactive("fca_1"), inactive("fca_2")]
+    (both,) = decide(mixed, [paying, other]).plan.requests
     assert (both.account_id, both.limit_accounts, len(both.covered)) == (None, None, 2)
     (data,) = decide([inactive()], [row()]).plan.requests
     assert (data.account_id, data.limit_accounts) == (None, None)
