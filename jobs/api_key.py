@@ -69,9 +69,20 @@ def read_api_keys(settings: Settings, environment: Mapping[str, str]) -> dict[st
         except ModeMismatch as error:
             mismatch = mismatch or error
             continue
-        twin = next((name for name, other in keys.items() if other.is_same_as(key)), None)
+        twin = next(
+            (
+                other.name
+                for other in settings.merchants
+                if other.name in keys
+                and keys[other.name].is_same_as(key)
+                and other.stripe_account == merchant.stripe_account
+            ),
+            None,
+        )
         if twin:
-            faults.append(f"merchants {twin} and {merchant.name} have the same API key; give each merchant its own")
+            faults.append(
+                f"merchants {twin} and {merchant.name} have the same API key; give each merchant its own, or its own stripe_account"
+            )
         keys[merchant.name] = key
     if faults:
         raise SettingsError("\n".join(faults))

@@ -79,7 +79,7 @@ def examine(settings: Settings, environment: Mapping[str, str], clock: Clock = s
     # Whoever waits for the answer sees at once that Stripe cannot be reached; a night tries longer.
     hasty = settings.model_copy(update={"stripe": settings.stripe.model_copy(update={"max_attempts": 2})})
     scopes: dict[str, Scope] = {}
-    keys: list[tuple[str, ApiKey]] = []
+    keys: list[tuple[MerchantSettings, ApiKey]] = []
     for merchant in settings.merchants:
         name = merchant.name
         try:
@@ -89,7 +89,7 @@ def examine(settings: Settings, environment: Mapping[str, str], clock: Clock = s
             continue
         scopes[name] = Scope(name, key.mode)
         yield from _key(merchant, key, keys)
-        keys.append((name, key))
+        keys.append((merchant, key))
         gateway = open_gateway(hasty, merchant, key)
         try:
             yield from _stripe(gateway, scopes[name], clock)
@@ -118,12 +118,20 @@ def _unbuilt(settings: Settings) -> Iterator[Check]:
         yield Check("delivery", "ok", text)
 
 
-def _key(merchant: MerchantSettings, key: ApiKey, others: list[tuple[str, ApiKey]]) -> Iterator[Check]:
+def _key(merchant: MerchantSettings, key: ApiKey, others: list[tuple[MerchantSettings, ApiKey]]) -> Iterator[Check]:
     name = merchant.name
-    twin = next((other for other, theirs in others if theirs.is_same_as(key)), None)
+    same = (one for one, theirs in others if theirs.is_same_as(key) and one.stripe_account == merchant.stripe_account)
+    twin = next((one.name for one in same), None)
     if twin is not None:
         text = f"merchants {twin} and {name} have the same API key"
-        yield Check("api key", "fail", text, "give each merchant its own key", SettingsError.exit_code, name)
+        yield Check(
+            "api key",
+            "fail",
+            text,
+            "give each merchant its own key, or its own stripe_account",
+            SettingsError.exit_code,
+            name,
+        )
     elif key.kind == "secret":
         text = f"a secret key of {key.mode} mode, which may do everything"
         yield warning("api key", text, "create a restricted key at Stripe and use that", name)

@@ -22,7 +22,7 @@ def relation_faults(values: Mapping[str, Any]) -> list[Fault]:
 def _merchant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     merchants = values.get("merchants")
     names: dict[str, int] = {}
-    keys: dict[tuple[str, str], int] = {}
+    keys: dict[tuple[str, str, str], int] = {}
     for index, merchant in enumerate(map(_mapping, merchants if isinstance(merchants, list) else [])):
         variable, file = merchant.get("api_key_env"), merchant.get("api_key_file")
         if variable is not None and file is not None:
@@ -32,11 +32,14 @@ def _merchant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         if isinstance(name, str) and names.setdefault(name.casefold(), index) != index:
             first = names[name.casefold()]
             yield Fault(("merchants", index, "name"), f"is also the name of merchants[{first}]; give each its own")
-        key = ("file", str(file)) if file is not None else ("variable", str(variable or DEFAULT_KEY_VARIABLE))
+        # A platform's key reaches each of its connected accounts, but no two merchants may be one Stripe account.
+        kind, where = ("file", str(file)) if file is not None else ("variable", str(variable or DEFAULT_KEY_VARIABLE))
+        key = (kind, where, str(merchant.get("stripe_account") or ""))
         if keys.setdefault(key, index) != index:
             field = "api_key_file" if file is not None else "api_key_env"
             yield Fault(
-                ("merchants", index, field), f"is the key of merchants[{keys[key]}] too; give each merchant its own key"
+                ("merchants", index, field),
+                f"is the key of merchants[{keys[key]}] too; give each merchant its own key, or its own stripe_account",
             )
 
 

@@ -100,7 +100,7 @@ def build_summary(
         "sent": facts.sent,
         "why": None if facts.why is None else mask(facts.why),
         "merchants": [
-            _merchant(one, stamp.business_date) for one in sorted(facts.merchants, key=lambda one: one.merchant)
+            _merchant(one, stamp.business_date, tables) for one in sorted(facts.merchants, key=lambda one: one.merchant)
         ],
         "counts": None if tables is None else _counts(tables),
         "funnel": None if tables is None else _funnel(tables),
@@ -116,7 +116,12 @@ def build_summary(
     }
 
 
-def _merchant(one: MerchantRun, run_date: date) -> dict[str, object]:
+def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] | None) -> dict[str, object]:
+    """One merchant's part: of one that stopped before its report nothing is counted, since a zero would read as nothing found."""
+    own = None
+    if tables is not None:
+        own = {name: table.filter(pc.equal(table["merchant"], one.merchant)) for name, table in tables.items()}
+        own = own if one.complete or own["accounts"].num_rows else None
     return {
         "merchant": one.merchant,
         "mode": one.mode,
@@ -127,6 +132,9 @@ def _merchant(one: MerchantRun, run_date: date) -> dict[str, object]:
         "held": one.held,
         "held_plan_hash": one.held_plan_hash,
         "why": None if one.why is None else mask(one.why),
+        "counts": None if own is None else _counts(own),
+        "funnel": None if own is None else _funnel(own),
+        "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),
     }
 
 

@@ -70,6 +70,7 @@ def write_cover(sheet: Worksheet, page: Page, sheets: Sequence[SheetNote], as_of
     _write_run(lines, page, as_of)
     _write_needs(lines, page)
     _write_figures(lines, page)
+    _write_merchants(lines, page)
     _write_sheets(lines, sheets)
     _write_control(lines, page)
 
@@ -117,6 +118,17 @@ def _write_figures(lines: _Lines, page: Page) -> None:
     lines.section("in short", "", "", "")
     for key in page.keys:
         lines.add(key.label, *_shown(key.figures), None, text_cell(key.remark))
+
+
+def _write_merchants(lines: _Lines, page: Page) -> None:
+    """A line for each merchant and one for all, where there are several."""
+    grid = page.grids.get("merchants")
+    if grid is None:
+        return
+    lines.section("merchants", *(head.lower() for head in grid.head[1:]))
+    for line in grid.lines:
+        cells = [cell if isinstance(cell, str) else next(_shown(cell)) for cell in line.cells]
+        lines.add(text_cell(line.label), *cells, shown=[lines.formats.label] if line.total else [])
 
 
 def _shown(figures: Sequence[Figure]) -> Iterator[CellValue]:

@@ -131,6 +131,9 @@ def test_two_merchants_with_one_key_are_refused_and_every_fault_is_told() -> Non
     assert "merchants a and b have the same API key" in str(caught.value)
     assert "merchant c: $C is not set" in str(caught.value)
     assert "Canary" not in str(caught.value)
+    platform = [{**merchant, "stripe_account": f"acct_{merchant['name']}"} for merchant in merchants]
+    one_key = dict.fromkeys("ABC", RESTRICTED_TEST)
+    assert len(read_api_keys(parse_settings({"merchants": platform}), one_key)) == 3, "a platform's connected accounts"
     keys = read_api_keys(settings, {"A": RESTRICTED_TEST, "B": SECRET_TEST, "C": RESTRICTED_LIVE})
     assert {name: key.mode for name, key in keys.items()} == {"a": "sandbox", "b": "sandbox", "c": "live"}
 

@@ -60,6 +60,11 @@ def test_defaults_are_the_published_ones() -> None:
         ("merchants", [{"name": "a"}, {"name": "b"}], "merchants[1].api_key_env: is the key of merchants[0] too"),
         (
             "merchants",
+            [{"name": "a", "stripe_account": "acct_1"}, {"name": "b", "stripe_account": "acct_1"}],
+            "merchants[1].api_key_env: is the key of merchants[0] too",
+        ),
+        (
+            "merchants",
             [{"name": "a", "api_key_file": "k"}, {"name": "b", "api_key_file": "k"}],
             "merchants[1].api_key_file: is",
         ),
