@@ -51,7 +51,8 @@ def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
         raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
     if (plan.merchant, plan.mode) != (night.merchant.scope.merchant, night.merchant.scope.mode):
         return ()
-    if plan.released_at is not None or wiring.clock() - plan.created_at > PLAN_LIFETIME:
+    spent = plan.released_at is not None and plan.released_by_run not in night.work.resumes
+    if spent or wiring.clock() - plan.created_at > PLAN_LIFETIME:
         raise DecisionNeeded(
             f"plan {plan_hash} was released before or is older than 24 hours: run again and decide on the new plan"
         )
@@ -60,13 +61,21 @@ def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
 
 def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
     """Spend the release, keep what is held as a plan file, and remember which accounts are no longer new."""
-    database, stamp = wiring.database, night.stamp
+    stamp = night.stamp
     if night.released and night.work.released_brake is not None:
-        records.release_plan(database, night.work.released_brake, stamp.run_id, wiring.clock())
+        _spend(wiring, night, night.work.released_brake)
     if night.plan.held and night.work.sends:
         _hold(wiring, night)
     if night.pulled and stamp.command in records.BRAKED_COMMANDS:
         _remember(wiring, night)
+
+
+def _spend(wiring: Wiring, night: MerchantNight, plan_hash: str) -> None:
+    plan = records.held_plan(wiring.database, plan_hash)
+    spent_by = None if plan is None else plan.released_by_run
+    # The run that this one finishes may have spent it and not come to send anything.
+    run_id = spent_by if spent_by in night.work.resumes and spent_by is not None else night.stamp.run_id
+    records.release_plan(wiring.database, plan_hash, run_id, wiring.clock())
 
 
 def _hold(wiring: Wiring, night: MerchantNight) -> None:

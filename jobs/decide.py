@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -56,6 +56,8 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     only = None if work.selection is None else _selected(wiring, night, work.selection)
     if agreed is not None:
         only = frozenset(request.authorization_id for request in agreed)
+    if work.retries is not None:
+        only = frozenset(work.retries.values())
     open_keys = {breakage.key for breakage in night.breakages.open}
     if work.unknowns_resolved_by is not None and only is not None:
         stored = _resolve_unknowns(night, stored, only, work.unknowns_resolved_by)
@@ -68,7 +70,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         stamp=stamp,
         policy=policy,
         breakages=night.breakages.open,
-        contacts=sum_up_contacts(stored, open_keys, stamp),
+        contacts=sum_up_contacts(stored, open_keys, stamp, tried_again=work.retries or ()),
         successors=moved,
         unmatched_accounts=unmatched_accounts([one for one in stored if one.request.breakage in open_keys], successors),
         held_authorizations=night.brakes.held_authorizations,
@@ -78,6 +80,22 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     night.findings, night.plan = plan(night.findings, inputs)
     if agreed is not None:
         _keep_to_agreed(night, agreed)
+    if work.retries is not None:
+        _list_those_left_out(night, work.retries.values())
+
+
+def _list_those_left_out(night: MerchantNight, authorizations: Iterable[str]) -> None:
+    """Say of each authorization that was to be tried again and is not what stands against it."""
+    asked = {request.authorization_id for request in night.plan.requests}
+    for authorization_id in sorted(set(authorizations) - asked):
+        night.skipped.append((authorization_id, _why_not(night, authorization_id)))
+
+
+def _why_not(night: MerchantNight, authorization_id: str) -> str:
+    for decision in night.plan.decisions:
+        if decision.authorization_id == authorization_id:
+            return f"{decision.next_step}: {decision.detail}".rstrip(": ")
+    return "it needs no relink any more"
 
 
 def _resolve_unknowns(
@@ -118,18 +136,11 @@ def _as_looked_at(stored: Sequence[StoredRequest], looked_at: Sequence[StoredReq
 def _keep_to_agreed(night: MerchantNight, agreed: Sequence[RelinkRequest]) -> None:
     """Keep only requests that are still what a person agreed to; list the others with what changed."""
     tonight = {request.authorization_id: request for request in night.plan.requests}
-    steps = {decision.authorization_id: decision for decision in night.plan.decisions}
     kept: list[RelinkRequest] = []
     for before in agreed:
         now = tonight.get(before.authorization_id)
         if now is None:
-            decision = steps.get(before.authorization_id)
-            why = (
-                "it needs no relink any more"
-                if decision is None
-                else f"{decision.next_step}: {decision.detail}".rstrip(": ")
-            )
-            night.skipped.append((before.authorization_id, why))
+            night.skipped.append((before.authorization_id, _why_not(night, before.authorization_id)))
         elif (changed := _changed(before, now)) is not None:
             night.skipped.append((before.authorization_id, changed))
         else:

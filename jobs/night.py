@@ -75,4 +75,5 @@ class MerchantNight:
     answered: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     why: str | None = None
+    calls_recorded: bool = False
     complete: bool = False

@@ -165,6 +165,12 @@ def _stop(
     except Exception as error:
         # What stopped the run goes through to the caller; this must neither hide it nor leave the run recorded as running.
         logger.error("that the run stopped could not be published: %s", error)
+    try:
+        for night in nights:
+            if not stamp.dry_run:
+                _record_calls(wiring, night)
+    except DatabaseError as error:
+        logger.error("what the run spent at Stripe could not be recorded: %s", error)
     _close(wiring, stamp, state, exit_code, why, None if published is None else published.path)
     return published
 
@@ -301,11 +307,11 @@ def _start(wiring: Wiring, work: Work, stamp: RunStamp) -> None:
         settings_hash=",".join(merchant.settings_hash for merchant in wiring.merchants),
         settings=settings_for_record(wiring.settings),
         arguments=work.arguments,
+        resumed_from=work.resumes[0] if work.resumes else None,
     )
 
 
 def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
-    counts = night.merchant.gateway.meter.counts()
     scope, stamp = night.merchant.scope, night.stamp
     findings = {} if not night.complete else Counter(night.findings["finding"])
     records.record_run_merchant(
@@ -318,10 +324,20 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
         why=mask(night.why or "; ".join(night.brakes.reasons)) or None,
         counts={"findings": dict(findings), "requests": len(night.plan.requests)},
     )
+    _record_calls(wiring, night)
+    _warn_of_allocation(wiring, scope)
+
+
+def _record_calls(wiring: Wiring, night: MerchantNight) -> None:
+    """Add what the run spent to the reads of 30 days, once."""
+    if night.calls_recorded:
+        return
+    counts = night.merchant.gateway.meter.counts()
     reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
     writes = [records.ApiCalls("sessions", "write", counts.writes, counts.retries, counts.rate_limited)]
-    records.add_api_calls(wiring.database, stamp.run_id, scope, stamp.business_date, reads + writes)
-    _warn_of_allocation(wiring, scope)
+    stamp = night.stamp
+    records.add_api_calls(wiring.database, stamp.run_id, night.merchant.scope, stamp.business_date, reads + writes)
+    night.calls_recorded = True
 
 
 def _warn_of_allocation(wiring: Wiring, scope: Scope) -> None:

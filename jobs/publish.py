@@ -12,7 +12,7 @@ from jobs.adapters import records
 from jobs.night import MerchantNight
 from jobs.report_facts import Decided, KeptFacts, MerchantFacts, answers_wanting, pack
 from jobs.wiring import Wiring
-from reconcile.contacts import is_open
+from reconcile.contacts import UNSENT, is_open
 from reconcile.errors import DatabaseError
 from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, State, StoredRequest, Successor
 from reports.columns import TABLES
@@ -218,14 +218,24 @@ def first_of_window(stamp: RunStamp) -> date:
 
 
 def requests_of_night(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
-    """The requests of this run as recorded, or, where nothing is recorded, as they would be."""
+    """The requests of this run as recorded, those of the runs it finishes first, or, where nothing is recorded, as they would be."""
     stamp = night.stamp
     if stamp.dry_run:
         return [
             StoredRequest(request, stamp.run_id, stamp.business_date, str(State.PLANNED), planned_at=stamp.as_of)
             for request in night.plan.requests
         ]
-    return records.requests_of_run(wiring.database, stamp.run_id, night.merchant.scope)
+    return [
+        *requests_before(wiring, night),
+        *records.requests_of_run(wiring.database, stamp.run_id, night.merchant.scope),
+    ]
+
+
+def requests_before(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
+    """What the runs that this one finishes did; not what they only planned, for that was decided anew."""
+    runs = reversed(night.work.resumes)
+    stored = [one for run_id in runs for one in records.requests_of_run(wiring.database, run_id, night.merchant.scope)]
+    return [one for one in stored if one.state not in UNSENT or one.outcome is not None]
 
 
 def _newest(stored: Sequence[StoredRequest], looked_at: Sequence[StoredRequest]) -> list[StoredRequest]:
@@ -254,13 +264,18 @@ def _control_inputs(wiring: Wiring, night: MerchantNight) -> ControlInputs:
     posted = night.merchant.gateway.meter.counts().writes - night.replays
     sends = night.work.sends and not night.stamp.dry_run
     open_now = len(records.open_requests(wiring.database, night.merchant.scope)) if sends else None
+    before = requests_before(wiring, night)
+    created_before = sum(one.state == State.CREATED for one in before)
     return ControlInputs(
         accounts_pulled=len(accounts),
         ledger_rows=len(ledger),
         ids_in_both=len(set(accounts) & set(ledger)),
         plan_requests=len(night.plan.requests) if night.work.sends else None,
         keys_posted=posted if sends else None,
-        sessions_recorded=night.created if sends else None,
+        sessions_recorded=night.created + created_before if sends else None,
+        requests_before=len(before),
+        sent_before=sum(one.calls > 0 for one in before),
+        created_before=created_before,
         open_before=night.open_before if sends else None,
         answered=night.answered if sends else None,
         open_after=open_now,

@@ -103,7 +103,8 @@ def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> b
     Raises:
         ReadFailed, ReadRejected, MalformedAnswer: an account could not be read again.
     """
-    if night.taken_at is not None and wiring.clock() - night.taken_at <= REREAD_AFTER:
+    recent = night.taken_at is not None and wiring.clock() - night.taken_at <= REREAD_AFTER
+    if recent and not night.work.resumes:
         return False
     request = stored.request
     found = [night.merchant.gateway.retrieve_account(account.account_id) for account in request.covered]

@@ -14,8 +14,10 @@ from jobs.wiring import Wiring
 from reconcile.brakes import check_account_drop
 from reconcile.classify import flags
 from reconcile.errors import LedgerError
+from reconcile.frames import HISTORY, empty
 from reconcile.history import advance_history
 from reconcile.ledger import require_clean
+from reconcile.model import PLAN_LIFETIME, Scope
 from reconcile.normalize import ledger_frame
 
 logger = logging.getLogger(__name__)
@@ -37,15 +39,45 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
         raise LedgerError(
             f"the ledger has no row for merchant {scope.merchant}: correct the query or the column `merchant`"
         )
-    stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else None
+    resumed = _snapshot_to_resume(wiring, night)
+    stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else resumed
     if stored is not None:
         night.accounts = wiring.snapshots.read(stored.path, stored.sha256).accounts
         night.snapshot_id, night.taken_at = stored.snapshot_id, stored.taken_at
         night.snapshot_date = stored.business_date
         night.history = records.latest_history(wiring.database, scope)
         logger.info("took the stored snapshot of %s", stored.taken_at.isoformat())
+        if resumed is not None:
+            _take_over(wiring, night)
         return
     _pull(wiring, night)
+
+
+def _snapshot_to_resume(wiring: Wiring, night: MerchantNight) -> records.SnapshotRecord | None:
+    """The complete snapshot of the run that this one finishes, unless it is so old that only a new one may be acted on."""
+    for run_id in night.work.resumes:
+        stored = records.snapshot(wiring.database, snapshot_id_of(run_id, night.merchant.scope))
+        if stored is not None and wiring.clock() - stored.taken_at < PLAN_LIFETIME:
+            return stored
+    return None
+
+
+def _take_over(wiring: Wiring, night: MerchantNight) -> None:
+    """Go on from the snapshot as the run did that took it.
+
+    Its accounts, outcomes and breakages were committed together with it, so that all of them are decided again with the same end. Only
+    what came after that commit may be missing: the brakes' memory and the requests.
+    """
+    night.pulled = True
+    night.history_changed = empty(HISTORY)
+    released = night.work.released_brake
+    # A hash that no held plan has was that of the vanished accounts, and the run that pulled has let them pass.
+    night.drop_released = released is not None and records.held_plan(wiring.database, released) is None
+
+
+def snapshot_id_of(run_id: str, scope: Scope) -> str:
+    """The id of the snapshot that a run takes of a merchant."""
+    return f"{run_id}-{scope.merchant}"
 
 
 def _pull(wiring: Wiring, night: MerchantNight) -> None:
@@ -66,7 +98,7 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     night.history, night.history_changed, night.changed_holders = step.latest, step.changed, step.changed_holders
     if stamp.dry_run:
         return
-    night.snapshot_id = f"{stamp.run_id}-{scope.merchant}"
+    night.snapshot_id = snapshot_id_of(stamp.run_id, scope)
     kept = wiring.snapshots.write(
         scope,
         stamp.run_id,

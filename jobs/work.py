@@ -20,6 +20,7 @@ class Work:
     look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
     `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
     in the way. `business_date` is that of the scheduled time which the run serves, where that may not be the date of its start.
+    `resumes` are the ids of the runs that this one finishes, the newest first; `retries` the requests to try again, authorization by request id.
     """
 
     command: str
@@ -35,4 +36,6 @@ class Work:
     adopts: tuple[str, ...] = ()
     requested_at: datetime | None = None
     business_date: date | None = None
+    resumes: tuple[str, ...] = ()
+    retries: Mapping[str, str] | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -48,12 +48,16 @@ class Contacts:
 
 
 def sum_up_contacts(
-    requests: Iterable[StoredRequest], open_breakages: Iterable[BreakageKey], stamp: RunStamp
+    requests: Iterable[StoredRequest],
+    open_breakages: Iterable[BreakageKey],
+    stamp: RunStamp,
+    tried_again: Collection[str] = (),
 ) -> Contacts:
     """Sum up every stored request that a guard could rest on.
 
     Args:
         requests: all requests of the open breakages, all with an open session, and all recent ones of any customer.
+        tried_again: ids of refused requests that a person wants tried again. They are attempts, but nobody waits for them to cool down.
     """
     still_open = set(open_breakages)
     open_authorizations: dict[str, str] = {}
@@ -74,7 +78,8 @@ def sum_up_contacts(
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
         if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
             today[stored.request.institution_name or ""] += 1
-        if stored.business_date == stamp.business_date and refused_as_unavailable(stored):
+        forgiven = stored.state == State.REJECTED and stored.request.request_id in tried_again
+        if stored.business_date == stamp.business_date and refused_as_unavailable(stored) and not forgiven:
             unavailable[stored.request.institution_name or ""] += 1
             refused.add(key)
         hosted_at = hosted_request_at(stored)
@@ -89,7 +94,8 @@ def sum_up_contacts(
             attempts[key] += 1
             of_account.update((key, account.account_id) for account in stored.request.covered)
             contacted = contact_date(stored, stamp)
-            last_attempt[key] = max(last_attempt.get(key, contacted), contacted)
+            if not forgiven:
+                last_attempt[key] = max(last_attempt.get(key, contacted), contacted)
             if stored.state != State.REJECTED:
                 holder = stored.request.holder
                 last_contact[holder] = max(last_contact.get(holder, contacted), contacted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ class ControlInputs:
     count sessions waiting for an answer before the run, those of them or of tonight's that got one, and those still waiting.
     `outcome_requests` counts the recorded requests whose outcome this run changed or that are still open, `successors_recorded`
     the replaced accounts that the records hold for this run, and `window_requests` the recorded requests of the 30 business dates
-    ending tonight.
+    ending tonight. Of a night that another run had begun, `requests_before`, `sent_before` and `created_before` count what that run did.
     """
 
     accounts_pulled: int | None = None
@@ -38,13 +39,16 @@ class ControlInputs:
     outcome_requests: int | None = None
     successors_recorded: int | None = None
     window_requests: int | None = None
+    requests_before: int = 0
+    sent_before: int = 0
+    created_before: int = 0
 
     def as_json(self) -> dict[str, int | None]:
         """The numbers by name."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, numbers: Mapping[str, int | None]) -> ControlInputs:
+    def from_json(cls, numbers: Mapping[str, Any]) -> ControlInputs:
         """The reverse of `as_json`; names of a later version are left out."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: number for name, number in numbers.items() if name in known})
@@ -179,17 +183,18 @@ def _authorization_pairs(accounts: pa.Table, authorizations: pa.Table) -> Iterat
 
 def _request_pairs(requests: pa.Table, numbers: ControlInputs) -> Iterator[Pair]:
     created = count_in(requests["result"], (Result.CREATED,))
-    yield "requests in the plan = relink_requests rows", numbers.plan_requests, requests.num_rows
+    planned = _plus(numbers.plan_requests, numbers.requests_before)
+    yield "requests in the plan = relink_requests rows", planned, requests.num_rows
     yield "results = relink_requests rows", count_in(requests["result"], RESULTS), requests.num_rows
     yield (
         "relink_requests rows that were sent = idempotency keys sent",
         _above_zero(requests["calls"]),
-        numbers.keys_posted,
+        _plus(numbers.keys_posted, numbers.sent_before),
     )
     yield "relink_requests rows created = sessions in the records", created, numbers.sessions_recorded
     yield (
         "open before + created = answered + open after",
-        _plus(numbers.open_before, created),
+        _plus(numbers.open_before, created - numbers.created_before),
         _plus(numbers.answered, numbers.open_after),
     )
 

@@ -11,7 +11,7 @@ Runs (`records_runs`)
     report_facts_of(database, run_id) -> ReportFacts(published_at, facts) | None
     record_run_merchant(database, run_id, scope, *, snapshot_id, complete, held, why, counts)
     run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
-    complete_run_on(database, business_date, command="run"); last_complete_run(database, scope, before, not_held, on_or_before)
+    complete_run_on(database, business_date, until); last_complete_run(database, scope, before, not_held, on_or_before)
     last_successful_run(database, scope); runs_between(database, first, last, commands)
     newest_run_of(database, commands, *, complete) -> StoredRun | None; recorded_scopes(database) -> [Scope]
 
@@ -156,6 +156,7 @@ from jobs.adapters.records_retention import (
 from jobs.adapters.records_runs import (
     COMPLETE,
     INTERRUPTED,
+    NIGHT_COMMANDS,
     RUNNING,
     STOPPED,
     ReportFacts,
@@ -191,6 +192,7 @@ __all__ = [
     "BRAKED_COMMANDS",
     "COMPLETE",
     "INTERRUPTED",
+    "NIGHT_COMMANDS",
     "RUNNING",
     "STOPPED",
     "ApiCalls",

@@ -19,6 +19,9 @@ COMPLETE = "complete"
 STOPPED = "stopped"
 INTERRUPTED = "interrupted"
 
+NIGHT_COMMANDS = ("run", "resume")
+"""What does a whole night; `resume` finishes nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunMerchant:
@@ -262,15 +265,13 @@ def unfinished_runs(database: Database) -> list[StoredRun]:
     return _runs(database, statement.order_by(runs.c.started_at, runs.c.run_id))
 
 
-def complete_run_on(
-    database: Database, business_date: date, command: str = "run", until: date | None = None
-) -> StoredRun | None:
-    """The newest complete run of a command for a business date, or for any from that one until another."""
+def complete_run_on(database: Database, business_date: date, until: date | None = None) -> StoredRun | None:
+    """The newest complete night, resumed or not, for a business date, or for any from that one until another."""
     statement = (
         select(runs)
         .where(
             runs.c.business_date.between(business_date, until or business_date),
-            runs.c.command == command,
+            runs.c.command.in_(NIGHT_COMMANDS),
             runs.c.state == COMPLETE,
         )
         .order_by(runs.c.started_at.desc())
@@ -323,7 +324,7 @@ def last_successful_run(database: Database, scope: Scope) -> StoredRun | None:
         .where(
             run_merchants.c.merchant == scope.merchant,
             run_merchants.c.mode == scope.mode,
-            runs.c.command.in_(("run", "resume")),
+            runs.c.command.in_(NIGHT_COMMANDS),
             runs.c.state == COMPLETE,
             runs.c.exit_code == 0,
         )

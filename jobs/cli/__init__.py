@@ -17,6 +17,8 @@ COMMANDS = {
     "plan": ("jobs.cli.run:plan", "The same decision as a file; sends nothing."),
     "apply": ("jobs.cli.run:apply", "Carry out a plan file."),
     "request": ("jobs.cli.run:request", "Ask for a selection of customers, under the same guards."),
+    "resume": ("jobs.cli.again:resume", "Finish a night that was interrupted or stopped."),
+    "retry": ("jobs.cli.again:retry", "Try again what was refused or not sent in a finished run."),
     "collect": ("jobs.cli.run:collect", "Look up every open session now, and report."),
     "adopt": ("jobs.cli.adopt:adopt", "Follow sessions that something else created."),
     "runs": ("jobs.cli.runs:runs", "Past runs."),

@@ -59,7 +59,7 @@ def run(
         business_date=None if business_date is None else business_date.date(),
         arguments={"full": full, "override_brakes": override_brakes},
     )
-    return _perform(context, config, as_json, work)
+    return _command(context, config, as_json, work)
 
 
 @click.command()
@@ -80,9 +80,9 @@ def plan(context: click.Context, out: str | None, config: str | None, as_json: b
 
     settings = settings_of(context, config)
     with wire(settings, os.environ, progress=progress_for(as_json), create=False) as wiring:
-        result = _run(wiring, Work(command="plan", dry_run=True))
+        result = perform(wiring, Work(command="plan", dry_run=True))
         if result.report_directory is None or not result.complete:
-            _print(result, as_json)
+            print_run(result, as_json)
             return result.exit_code
         decided = PlanFile(
             run_id=result.stamp.run_id,
@@ -95,7 +95,7 @@ def plan(context: click.Context, out: str | None, config: str | None, as_json: b
         )
         path = Path(out) if out else wiring.plan_directory / f"{result.run_id}.json"
         write_plan(decided, path)
-    _print(result, as_json, {"plan_file": str(path), "plan_hash": decided.plan_hash})
+    print_run(result, as_json, {"plan_file": str(path), "plan_hash": decided.plan_hash})
     return result.exit_code
 
 
@@ -111,7 +111,7 @@ def apply(context: click.Context, file: str, config: str | None, as_json: bool) 
 
     agreed = read_plan(Path(file))
     settings = settings_of(context, config)
-    _leave_if_running(settings)
+    leave_if_running(settings)
     from jobs.wiring import wire
 
     with wire(settings, os.environ, holder="apply", progress=progress_for(as_json)) as wiring:
@@ -121,8 +121,8 @@ def apply(context: click.Context, file: str, config: str | None, as_json: bool) 
             agreed={one.scope.merchant: one.requests for one in agreed.merchants},
             arguments={"plan_hash": agreed.plan_hash},
         )
-        result = _run(wiring, work)
-    _print(result, as_json, {"plan_hash": agreed.plan_hash})
+        result = perform(wiring, work)
+    print_run(result, as_json, {"plan_hash": agreed.plan_hash})
     return result.exit_code
 
 
@@ -187,7 +187,7 @@ def request(
             "resolve_unknown": resolve_unknown,
         },
     )
-    return _perform(context, config, as_json, work)
+    return _command(context, config, as_json, work)
 
 
 @click.command()
@@ -197,7 +197,7 @@ def request(
 def collect(context: click.Context, config: str | None, as_json: bool) -> int:
     """Look up every open session now, and report; sends nothing."""
     settings = settings_of(context, config)
-    _leave_if_running(settings)
+    leave_if_running(settings)
     from jobs.adapters import records
     from jobs.wiring import wire
     from jobs.work import Work
@@ -205,12 +205,12 @@ def collect(context: click.Context, config: str | None, as_json: bool) -> int:
     with wire(settings, os.environ, holder="collect", progress=progress_for(as_json)) as wiring:
         reads = sum(len(records.open_requests(wiring.database, one.scope)) for one in wiring.merchants)
         click.echo(f"{reads} open sessions: {reads} reads, and more where a session has over 10 accounts", err=True)
-        result = _run(wiring, Work(command="collect", from_stored=True, collect_everything=True, sends=False))
-    _print(result, as_json, {"open_sessions_read": reads})
+        result = perform(wiring, Work(command="collect", from_stored=True, collect_everything=True, sends=False))
+    print_run(result, as_json, {"open_sessions_read": reads})
     return result.exit_code
 
 
-def _leave_if_running(settings: Settings) -> None:
+def leave_if_running(settings: Settings) -> None:
     """Look at the lock before the heavy imports, so that a second starter leaves at once; taking it is what decides.
 
     Raises:
@@ -235,32 +235,34 @@ def _this_person() -> str:
     return f"{person} on {socket.gethostname()}"
 
 
-def _perform(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
+def _command(context: click.Context, config: str | None, as_json: bool, work: Work) -> int:
     settings = settings_of(context, config)
     holder = None if work.dry_run else work.command
     from jobs.watch import watched
 
     with watched(settings, os.environ, work.command, dry_run=work.dry_run) as watch:
         if holder is not None:
-            _leave_if_running(settings)
+            leave_if_running(settings)
         from jobs.wiring import wire
 
         with wire(
             settings, os.environ, holder=holder, progress=progress_for(as_json), create=not work.dry_run
         ) as wiring:
-            result = watch.ended(_run(wiring, work, watch.began))
-    _print(result, as_json)
+            result = watch.ended(perform(wiring, work, watch.began))
+    print_run(result, as_json)
     return result.exit_code
 
 
-def _run(wiring: Wiring, work: Work, *told: Callable[[str], None]) -> RunResult:
+def perform(wiring: Wiring, work: Work, *told: Callable[[str], None]) -> RunResult:
+    """Do a run, its id on every line of the log."""
     from jobs.nightly import run as run_night
     from jobs.watch import then
 
     return run_night(wiring, work, then(log_under(wiring.settings), *told))
 
 
-def _print(result: RunResult, as_json: bool, more: dict[str, Any] | None = None) -> None:
+def print_run(result: RunResult, as_json: bool, more: dict[str, Any] | None = None) -> None:
+    """Print how a run ended, as words or as JSON."""
     from jobs.cli.results import as_plain, print_result
 
     if as_json:
