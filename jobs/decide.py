@@ -195,8 +195,9 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         records.add_session_checks(database, stamp.run_id, night.checked, stamp.as_of)
         records.add_successors(database, scope, stamp.run_id, night.successors, stamp.as_of)
         records.open_breakage(database, scope, *breakages.opened)
-        for key, reason in breakages.closed:
-            records.close_breakage(database, scope, key, at=now, run_id=stamp.run_id, reason=reason)
+        for reason in sorted({reason for _, reason in breakages.closed}):
+            ended = [key for key, why in breakages.closed if why == reason]
+            records.close_breakage(database, scope, *ended, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
         for request_id, resolved_by in _unknowns_that_ended(night):
             records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))

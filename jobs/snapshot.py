@@ -6,7 +6,7 @@ import logging
 
 from jobs.adapters import records
 from jobs.events import read_hints
-from jobs.ledger_check import check_ledger
+from jobs.ledger_check import read_ledger
 from jobs.night import MerchantNight
 from jobs.pull import pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
@@ -16,9 +16,7 @@ from reconcile.classify import flags
 from reconcile.errors import LedgerError
 from reconcile.frames import HISTORY, empty
 from reconcile.history import advance_history
-from reconcile.ledger import require_clean
 from reconcile.model import PLAN_LIFETIME, Scope
-from reconcile.normalize import ledger_frame
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
         DecisionNeeded: too many accounts vanished since the last snapshot.
     """
     scope = night.merchant.scope
-    night.ledger = ledger_frame(require_clean(check_ledger(wiring.settings, wiring.database)), scope.merchant)
+    night.ledger = read_ledger(wiring.settings, wiring.database).of_merchant(scope.merchant)
     if night.ledger.empty:
         raise LedgerError(
             f"the ledger has no row for merchant {scope.merchant}: correct the query or the column `merchant`"

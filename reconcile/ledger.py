@@ -77,7 +77,7 @@ class LedgerCheck:
     faults: list[LedgerFault]
 
 
-class _BadCell(Exception):
+class BadCell(Exception):
     """A cell that breaks its column's contract; the text says how to mend it."""
 
 
@@ -90,13 +90,13 @@ def check_rows(rows: Iterable[Mapping[str, object]], merchants: Sequence[str]) -
     faults: list[LedgerFault] = []
     first_seen: dict[tuple[str, str], int] = {}
     for number, row in enumerate(rows, start=1):
-        values, problems = _read_cells(row, merchants)
+        values, problems = read_cells(row, merchants)
         if "account_id" in values and "merchant" in values:
             first = first_seen.setdefault((values["merchant"], values["account_id"]), number)
             if first != number:
-                problems.append(("account_id", f"stands in row {first} already; keep one row for each account"))
+                problems.append(already_stands(first))
         if problems:
-            key = _shown_key(row.get("account_id"))
+            key = shown_key(row.get("account_id"))
             faults.extend(LedgerFault(number, key, column, problem) for column, problem in problems)
         else:
             good.append(LedgerRow(**values))
@@ -109,19 +109,28 @@ def require_clean(check: LedgerCheck) -> list[LedgerRow]:
     Raises:
         LedgerError: naming the first faults by row, account, column and problem, and how many more there are.
     """
-    if check.faults:
-        rows = len({fault.row_number for fault in check.faults})
-        count = f"{_count(len(check.faults), 'fault')} in {_count(rows, 'row')}"
+    refuse(check.faults, len(check.rows))
+    return check.rows
+
+
+def refuse(faults: Sequence[LedgerFault], rows: int) -> None:
+    """Stop where anything is wrong with a ledger of so many good rows, or there are none.
+
+    Raises:
+        LedgerError: see `require_clean`.
+    """
+    if faults:
+        faulty = len({fault.row_number for fault in faults})
+        count = f"{_count(len(faults), 'fault')} in {_count(faulty, 'row')}"
         lines = [f"the ledger has {count} (rows counted from 1 after the header); mend them where the ledger is kept:"]
-        lines += [f"  {describe(fault)}" for fault in check.faults[:FAULTS_SHOWN]]
-        if len(check.faults) > FAULTS_SHOWN:
-            lines.append(f"  and {len(check.faults) - FAULTS_SHOWN} more")
+        lines += [f"  {describe(fault)}" for fault in faults[:FAULTS_SHOWN]]
+        if len(faults) > FAULTS_SHOWN:
+            lines.append(f"  and {len(faults) - FAULTS_SHOWN} more")
         raise LedgerError("\n".join(lines))
-    if not check.rows:
+    if not rows:
         raise LedgerError(
             "the ledger is empty; load one with `relink ledger load`, or check ledger.query and what it may see"
         )
-    return check.rows
 
 
 def describe(fault: LedgerFault) -> str:
@@ -129,18 +138,28 @@ def describe(fault: LedgerFault) -> str:
     return f"row {fault.row_number}, account {fault.key}, column {fault.column}: {fault.problem}"
 
 
-def _read_cells(row: Mapping[str, object], merchants: Sequence[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def already_stands(first: int) -> tuple[str, str]:
+    """The problem of a row whose account stands in an earlier one, as column and words."""
+    return "account_id", f"stands in row {first} already; keep one row for each account"
+
+
+def readers(merchants: Sequence[str]) -> dict[str, Callable[[object], object]]:
+    """What reads a cell of each column; it raises `BadCell` where the cell breaks the contract."""
+    return {**dict(_READERS), "merchant": lambda value: _merchant(value, merchants)}
+
+
+def read_cells(row: Mapping[str, object], merchants: Sequence[str]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """What each cell says, and every column with a problem, so that one fault hides no other."""
     values: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
     for column, read in _READERS:
         try:
             values[column] = read(row.get(column))
-        except _BadCell as fault:
+        except BadCell as fault:
             problems.append((column, str(fault)))
     try:
         values["merchant"] = _merchant(row.get("merchant"), merchants)
-    except _BadCell as fault:
+    except BadCell as fault:
         problems.append(("merchant", str(fault)))
     if values.get("exposure_minor") is not None and values.get("currency", "") is None:
         problems.append(("currency", "is missing beside exposure_minor; write its three letters, such as USD"))
@@ -150,13 +169,13 @@ def _read_cells(row: Mapping[str, object], merchants: Sequence[str]) -> tuple[di
 def _identifier(value: object) -> str:
     text = _text(value)
     if text is None:
-        raise _BadCell("is missing; every row needs one")
+        raise BadCell("is missing; every row needs one")
     if not text.isprintable():
-        raise _BadCell("holds a control or invisible character; remove it")
+        raise BadCell("holds a control or invisible character; remove it")
     if looks_sensitive(text):
-        raise _BadCell("looks like an e-mail address, a link or a secret; write Stripe's id")
+        raise BadCell("looks like an e-mail address, a link or a secret; write Stripe's id")
     if len(text) > ID_CHARACTERS:
-        raise _BadCell(f"is longer than {ID_CHARACTERS} characters; is it an id?")
+        raise BadCell(f"is longer than {ID_CHARACTERS} characters; is it an id?")
     return text
 
 
@@ -172,7 +191,7 @@ def _split_permissions(text: str) -> tuple[str, ...] | None:
     names = {name.strip().lower() for name in text.split(",")} - {""}
     unknown = sorted(names - set(PERMISSIONS))
     if unknown:
-        raise _BadCell(f"names {_shown(', '.join(unknown))}, which is no permission; known: {', '.join(PERMISSIONS)}")
+        raise BadCell(f"names {_shown(', '.join(unknown))}, which is no permission; known: {', '.join(PERMISSIONS)}")
     return tuple(sorted(names)) or None
 
 
@@ -183,7 +202,7 @@ def _one_of(words: tuple[str, str]) -> Callable[[object], str]:
         text = _text(value)
         word = words[0] if text is None else text.lower()
         if word not in words:
-            raise _BadCell(f"is {_shown(word)}; write {words[0]} or {words[1]}")
+            raise BadCell(f"is {_shown(word)}; write {words[0]} or {words[1]}")
         return word
 
     return read
@@ -197,7 +216,7 @@ def _truth(value: object) -> bool:
         return False
     truth = _TRUTHS.get(text.lower())
     if truth is None:
-        raise _BadCell(f"is {_shown(text)}; write true, false, yes, no, 1 or 0")
+        raise BadCell(f"is {_shown(text)}; write true, false, yes, no, 1 or 0")
     return truth
 
 
@@ -217,30 +236,30 @@ def _amount(value: object) -> int | None:
         amount = int(text) if _WHOLE_NUMBER.fullmatch(text) else None
     if amount is None:
         advice = "write the amount in minor units (cents) as a whole number, without decimals, separators or signs of currency"
-        raise _BadCell(f"is {_shown(str(value))}; {advice}")
+        raise BadCell(f"is {_shown(str(value))}; {advice}")
     if abs(amount) > LARGEST_AMOUNT:
-        raise _BadCell(f"is beyond {LARGEST_AMOUNT:,}; is it in minor units of its currency?")
+        raise BadCell(f"is beyond {LARGEST_AMOUNT:,}; is it in minor units of its currency?")
     return amount
 
 
 def _currency(value: object) -> str | None:
     text = _text(value)
     if text is not None and not _CURRENCY.fullmatch(text):
-        raise _BadCell(f"is {_shown(text)}; write three letters (ISO 4217), such as USD")
+        raise BadCell(f"is {_shown(text)}; write three letters (ISO 4217), such as USD")
     return text.upper() if text else None
 
 
 def _reference(value: object) -> str | None:
     """The merchant's own name for the account, hidden as a whole where it could be somebody's address, a link or a secret."""
     if isinstance(value, (float, bytes, bytearray, memoryview)):
-        raise _BadCell("is not text")
+        raise BadCell("is not text")
     text = _text(value if value is None or isinstance(value, str) else str(value))
     if text is None:
         return None
     if len(text) > REFERENCE_CHARACTERS:
-        raise _BadCell(f"is longer than {REFERENCE_CHARACTERS} characters")
+        raise BadCell(f"is longer than {REFERENCE_CHARACTERS} characters")
     if not text.isprintable() and _UNSTORABLE.search(text):
-        raise _BadCell("holds a NUL character or broken text; remove it")
+        raise BadCell("holds a NUL character or broken text; remove it")
     return MASKED if looks_sensitive(text) else text
 
 
@@ -249,9 +268,9 @@ def _merchant(value: object, merchants: Sequence[str]) -> str:
     if text is None:
         if len(merchants) == 1:
             return merchants[0]
-        raise _BadCell(f"is missing, and the settings name several; write one of {', '.join(merchants)}")
+        raise BadCell(f"is missing, and the settings name several; write one of {', '.join(merchants)}")
     if text not in merchants:
-        raise _BadCell(f"is {_shown(text)}, which the settings do not name; known: {', '.join(merchants)}")
+        raise BadCell(f"is {_shown(text)}, which the settings do not name; known: {', '.join(merchants)}")
     return text
 
 
@@ -261,7 +280,7 @@ def _text(value: object) -> str | None:
         return value.strip() or None
     if value is None:
         return None
-    raise _BadCell(f"is not text but {type(value).__name__}")
+    raise BadCell(f"is not text but {type(value).__name__}")
 
 
 def _shown(text: str) -> str:
@@ -271,7 +290,8 @@ def _shown(text: str) -> str:
     return repr(masked if len(masked) <= 60 else masked[:60] + "…")
 
 
-def _shown_key(value: object) -> str:
+def shown_key(value: object) -> str:
+    """The account id of a row as far as it can be shown."""
     return "without an id" if value is None or value == "" else _shown(str(value)).strip("'")
 
 

@@ -32,6 +32,7 @@ from reconcile.model import (
 from reconcile.policy import RelinkPolicy
 from reconcile.request import (
     AFFECTED_NAMES,
+    REQUEST_COLUMNS,
     Row,
     covered_accounts,
     covered_at_once,
@@ -116,9 +117,10 @@ def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan
             requests.append(_request(candidate, inputs, len(requests) + 1))
         elif step == NextStep.HELD_BY_BRAKE:
             held.append(_request(candidate, inputs, len(held) + 1))
-    for position in np.flatnonzero(steps == "").tolist():
-        steps[position], details[position] = decided[str(findings["authorization_id"].iat[position])]
-    planned = findings.copy()
+    waiting = np.flatnonzero(steps == "")
+    for position, name in zip(waiting.tolist(), findings["authorization_id"].iloc[waiting].tolist(), strict=True):
+        steps[position], details[position] = decided[name]
+    planned = findings.copy(deep=False)
     planned["next_step"] = arrow_series([str(step) for step in steps], FINDINGS["next_step"], planned.index)
     return check(planned, FINDINGS, "planned findings"), Plan(
         tuple(requests), _decisions(findings, steps, details, decided), tuple(held)
@@ -188,7 +190,9 @@ def _disputed_authorizations(findings: pd.DataFrame) -> set[str]:
 def _by_authorization(findings: pd.DataFrame, wanted: Flags) -> Iterator[tuple[str, list[Row]]]:
     """All Stripe accounts of each authorization that has a wanted account, by authorization id."""
     chosen = findings["authorization_id"].isin(findings.loc[wanted, "authorization_id"].dropna().unique())
-    rows = plain_rows(findings.loc[flags(chosen)].sort_values(["authorization_id", "account_id"]))
+    rows = plain_rows(
+        findings.loc[flags(chosen), list(REQUEST_COLUMNS)].sort_values(["authorization_id", "account_id"])
+    )
     for name, group in groupby(rows, key=lambda row: str(row["authorization_id"])):
         yield name, list(group)
 
@@ -382,15 +386,15 @@ def _decisions(
     """One decision an authorization with something to decide, by id: its own step, else the first of its accounts'."""
     chosen = dict(decided)
     order = {str(step): rank for rank, step in enumerate(NextStep)}
-    for authorization_id, step, detail in zip(findings["authorization_id"], steps, details, strict=True):
-        if (
-            authorization_id is pd.NA
-            or authorization_id is None
-            or step == NextStep.NONE
-            or authorization_id in decided
-        ):
+    # Most accounts are in order or stand alone; walking them one by one would cost more than the rest of the plan.
+    to_decide = np.flatnonzero(
+        (steps != str(NextStep.NONE)) & findings["authorization_id"].notna().to_numpy(dtype=bool)
+    )
+    names = findings["authorization_id"].iloc[to_decide].tolist()
+    for name, step, detail in zip(names, steps[to_decide], details[to_decide], strict=True):
+        if name in decided:
             continue
-        standing = chosen.get(str(authorization_id))
+        standing = chosen.get(name)
         if standing is None or order[str(step)] < order[str(standing[0])]:
-            chosen[str(authorization_id)] = (NextStep(str(step)), str(detail))
+            chosen[name] = (NextStep(str(step)), str(detail))
     return tuple(AuthorizationDecision(name, str(step), detail) for name, (step, detail) in sorted(chosen.items()))

@@ -19,6 +19,29 @@ AFFECTED_NAMES = [str(kind) for kind in AFFECTED]
 Row = Mapping[str, Any]
 """One account of a `frames.FINDINGS` frame by column name, null as None."""
 
+REQUEST_COLUMNS = (
+    "account_id",
+    "authorization_id",
+    "holder_type",
+    "account_holder_id",
+    "institution_name",
+    "last4",
+    "subcategory",
+    "stripe_status",
+    "permissions",
+    "required_permissions",
+    "purpose",
+    "ledger_status",
+    "exposure_minor",
+    "currency",
+    "reference",
+    "cause",
+    "finding",
+    "days_inactive",
+    "expected_deactivation_date",
+)
+"""What a request rests on: a third of all columns, so that a third of all cells become Python values."""
+
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a small frame as plain values, null as None: far cheaper to walk than a frame for each authorization."""

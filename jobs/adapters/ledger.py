@@ -45,7 +45,14 @@ _READ_ONLY = {
 
 
 def read_query(url: str, query: str) -> Iterator[dict[str, object]]:
-    """Yield the ledger's columns of each row that a SELECT gives, names in lower case; other columns are left in the database.
+    """Yield each row that a SELECT gives, as `read_chunks` reads it."""
+    for chunk in read_chunks(url, query):
+        for cells in zip(*chunk.values(), strict=True):
+            yield dict(zip(chunk, cells, strict=True))
+
+
+def read_chunks(url: str, query: str) -> Iterator[dict[str, Sequence[object]]]:
+    """Yield the ledger's columns of the rows that a SELECT gives, names in lower case; other columns are left in the database.
 
     The read happens in a read-only transaction that is always rolled back, and rows come in chunks, never all at once.
 
@@ -61,8 +68,8 @@ def read_query(url: str, query: str) -> Iterator[dict[str, object]]:
             result = _guarded("query", url, lambda: _execute(connection, tidy_query(query)))
             columns = _ledger_positions(list(result.keys()))
             while rows := _guarded("read", url, lambda: result.fetchmany(CHUNK_ROWS)):
-                for row in rows:
-                    yield {name: row[position] for name, position in columns}
+                cells = list(zip(*rows, strict=True))
+                yield {name: cells[position] for name, position in columns}
     finally:
         engine.dispose()
 

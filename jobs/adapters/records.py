@@ -77,7 +77,7 @@ What is too old to keep (`records_retention`)
     oldest_snapshot_date(database, but_for=()); remove_old_rows(database, snapshot_ids, before, *, dry_run=False) -> {what: number}
 
 Embedded ledger (`records_ledger`)
-    load_ledger(database, rows, merge=False) -> LedgerChange(added, changed, removed); ledger_rows(database, merchant=None)
+    load_ledger(database, rows, merge=False) -> LedgerChange(added, changed, removed); ledger_rows(database, merchant=None); ledger_chunks(database)
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ from jobs.adapters.records_contacts import (
     unknown_requests,
 )
 from jobs.adapters.records_history import append_history, history_of, latest_history
-from jobs.adapters.records_ledger import LedgerChange, ledger_rows, load_ledger
+from jobs.adapters.records_ledger import LedgerChange, ledger_chunks, ledger_rows, load_ledger
 from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of, session_checks_of
 from jobs.adapters.records_plans import (
     ApiCalls,
@@ -234,6 +234,7 @@ __all__ = [
     "last_snapshot",
     "last_successful_run",
     "latest_history",
+    "ledger_chunks",
     "ledger_rows",
     "list_held_plans",
     "list_runs",

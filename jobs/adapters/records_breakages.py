@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Row, and_, bindparam, func, or_, select, update
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages as table
@@ -68,24 +68,12 @@ def close_breakage(
 ) -> None:
     """Record that breakages closed, and why; one that is closed already stays as it is."""
     values = {"closed_at": at, "closed_run_id": run_id, "closed_reason": reason}
-
-    def work(connection: Connection) -> None:
-        for key in keys:
-            connection.execute(update(table).where(_is(scope, key), table.c.closed_at.is_(None)).values(values))
-
-    database.run(work)
+    _update_each(database, scope, keys, table.c.closed_at, values)
 
 
 def mark_eligible(database: Database, scope: Scope, *keys: BreakageKey, at: datetime) -> None:
     """Record when breakages first could have been asked about; the first time stands."""
-
-    def work(connection: Connection) -> None:
-        for key in keys:
-            connection.execute(
-                update(table).where(_is(scope, key), table.c.eligible_at.is_(None)).values(eligible_at=at)
-            )
-
-    database.run(work)
+    _update_each(database, scope, keys, table.c.eligible_at, {"eligible_at": at})
 
 
 def add_successors(database: Database, scope: Scope, run_id: str, matched: Iterable[Successor], at: datetime) -> None:
@@ -164,12 +152,21 @@ def _breakage(row: Row[Any]) -> Breakage:
     return Breakage(key=key, **{name: row._mapping[name] for name in Breakage.__slots__ if name != "key"})
 
 
+def _update_each(
+    database: Database, scope: Scope, keys: Sequence[BreakageKey], unset: Any, values: dict[str, Any]
+) -> None:
+    """Set values on each breakage where a column is not set yet: one statement, compiled once, for all."""
+    if not keys:
+        return
+    which: dict[str, Any] = {name: bindparam(f"of_{name}") for name in _key_values(keys[0])}
+    statement = update(table).where(_in(scope), *(table.c[name] == mark for name, mark in which.items()))
+    statement = statement.where(unset.is_(None)).values(values)
+    chosen = [{f"of_{name}": value for name, value in _key_values(key).items()} for key in keys]
+    database.run(lambda connection: connection.execute(statement, chosen))
+
+
 def _in(scope: Scope) -> Any:
     return and_(table.c.merchant == scope.merchant, table.c.mode == scope.mode)
-
-
-def _is(scope: Scope, key: BreakageKey) -> Any:
-    return and_(_in(scope), *(table.c[name] == value for name, value in _key_values(key).items()))
 
 
 def _key_values(key: BreakageKey) -> dict[str, Any]:

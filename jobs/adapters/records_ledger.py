@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, select
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reconcile.ledger import LedgerRow
 
 _COLUMNS = tuple(column.name for column in ledger.columns)
+_ROWS_PER_CHUNK = 10_000
 
 
 class LedgerChange(NamedTuple):
@@ -51,6 +52,18 @@ def ledger_rows(database: Database, merchant: str | None = None) -> list[LedgerR
         statement = statement.where(ledger.c.merchant == merchant)
     with database.read() as connection:
         return [LedgerRow(**_plain(row)) for row in connection.execute(statement)]
+
+
+def ledger_chunks(database: Database) -> Iterator[dict[str, Sequence[object]]]:
+    """The embedded ledger as chunks of columns, in the order of `ledger_rows`; required permissions as a tuple or None."""
+    statement = select(ledger).order_by(ledger.c.merchant, ledger.c.account_id)
+    with database.read() as connection:
+        for rows in connection.execute(statement).partitions(_ROWS_PER_CHUNK):
+            chunk: dict[str, Sequence[object]] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+            # As a tuple a set of permissions can be looked up, so that each is read once.
+            required = cast("Sequence[list[str] | None]", chunk["required_permissions"])
+            chunk["required_permissions"] = [None if names is None else tuple(names) for names in required]
+            yield chunk
 
 
 def _values(row: LedgerRow) -> dict[str, Any]:
