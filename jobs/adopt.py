@@ -22,6 +22,7 @@ from reconcile.model import (
     RelinkRequest,
     State,
 )
+from reconcile.orphans import delivery_of, fits_request
 from reconcile.records import SessionRecord
 from reconcile.request import (
     Row,
@@ -70,7 +71,7 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
         return Adoption(
             session_id, "refused", "a request of its authorization still waits for Stripe's answer; run again later"
         )
-    if _settles_unknown(wiring, night, session.requested_authorization, session_id):
+    if _settles_unknown(wiring, night, session):
         return Adoption(session_id, "adopted", "it is what an unknown request made")
     request = _request(wiring, night, session, rows, number)
     requested_at = night.work.requested_at or night.stamp.as_of
@@ -89,15 +90,15 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
     return Adoption(session_id, "adopted")
 
 
-def _settles_unknown(wiring: Wiring, night: MerchantNight, authorization_id: str, session_id: str) -> bool:
-    """Take the session as what the one open unknown request of its authorization made, if there is just one.
+def _settles_unknown(wiring: Wiring, night: MerchantNight, session: SessionRecord) -> bool:
+    """Take the session as what the one open unknown request that asked for the same made, if there is just one.
 
     Whoever names it has found it at Stripe; counting it as a further attempt would count one contact twice.
     """
     unknown = [
         stored
         for stored in records.unknown_requests(wiring.database, night.merchant.scope)
-        if stored.authorization_id == authorization_id
+        if fits_request(stored, session)
     ]
     if len(unknown) != 1:
         return False
@@ -107,7 +108,7 @@ def _settles_unknown(wiring: Wiring, night: MerchantNight, authorization_id: str
         wiring.clock(),
         resolved_by=f"adopted by run {night.stamp.run_id}",
         state=str(State.CREATED),
-        session_id=session_id,
+        session_id=session.session_id,
     )
     return True
 
@@ -150,7 +151,7 @@ def _request(
         covered=describe_covered(covered) or _whole(rows, session.requested_account),
         permissions=permissions,
         widens=widens(rows, permissions, session.requested_account),
-        delivery=_delivery(session),
+        delivery=delivery_of(session),
         due_date=due_date(covered, stamp),
         exposure_by_currency=exposure_by_currency(covered),
         references=tuple(sorted({row["reference"] for row in covered} - {None})),
@@ -179,9 +180,3 @@ def _breakage(wiring: Wiring, night: MerchantNight, rows: Sequence[Row], reason:
         records.open_breakage(database, scope, Breakage(key, stamp.as_of, stamp.business_date, stamp.run_id))
         records.close_breakage(database, scope, key, at=stamp.as_of, run_id=stamp.run_id, reason="adopted")
     return key
-
-
-def _delivery(session: SessionRecord) -> str:
-    if session.ui_mode != "hosted":
-        return "modal"
-    return "hosted_email" if session.delivery_method == "email" else "hosted_url"

@@ -11,13 +11,23 @@ from jobs.night import MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
 from reconcile.contacts import is_open
-from reconcile.model import PROVISIONAL_DAYS, Outcome, StoredRequest
-from reconcile.outcomes import AccountStates, Look, account_states, conclude, is_provisional, sessions_to_read
+from reconcile.model import PROVISIONAL_DAYS, Outcome, OutcomeKind, StoredRequest
+from reconcile.outcomes import (
+    AccountStates,
+    Look,
+    account_states,
+    conclude,
+    is_cured,
+    is_provisional,
+    sessions_to_read,
+)
 from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected
 
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 5
+
+BROUGHT_BACK = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
 
 
 def collect(wiring: Wiring, night: MerchantNight) -> None:
@@ -29,7 +39,8 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp, policy = night.merchant.scope, night.stamp, wiring.policy
     since = stamp.business_date - timedelta(days=PROVISIONAL_DAYS)
     waiting = records.open_requests(wiring.database, scope)
-    night.open_before = len(waiting)
+    found = [one.stored for one in night.found]
+    night.open_before = len(waiting) + len(found)
     followed = waiting + [
         stored
         for stored in records.provisional_requests(wiring.database, scope, since)
@@ -39,8 +50,10 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
         due = [stored for stored in followed if is_open(stored)]
     else:
         due = sessions_to_read(followed, night.changed_holders, night.hints.session_updated_at, stamp, policy)
-    looks = _read(wiring, night, due)
-    states = _states_of_customers(night, followed)
+    looks = _read(wiring, night, due) | {one.stored.request.request_id: one.look for one in night.found}
+    followed = found + followed
+    lost = _lost(wiring, night)
+    states = _states_of_customers(night, followed + lost)
     for stored in followed:
         conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp)
         if conclusion is None:
@@ -53,6 +66,48 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
         looked_at = _with_outcome(stored, outcome, night)
         night.looked_at.append(looked_at)
         night.answered += is_open(stored) and not is_open(looked_at)
+    for stored in lost:
+        _note_return(wiring, night, stored, states)
+
+
+def _lost(wiring: Wiring, night: MerchantNight) -> list[StoredRequest]:
+    """The requests of which still nobody knows the session, where a new snapshot may show that their accounts came back."""
+    if not night.pulled:
+        return []
+    found = {one.stored.request.request_id for one in night.found}
+    unknown = records.unknown_requests(wiring.database, night.merchant.scope)
+    return [stored for stored in unknown if stored.request.request_id not in found]
+
+
+def _note_return(wiring: Wiring, night: MerchantNight, stored: StoredRequest, states: AccountStates) -> None:
+    """Say of an unknown request that its accounts came back, where no session that the job knows explains it.
+
+    It stays unknown: its customer may have answered a session that nobody can follow, or the bank healed by itself.
+    """
+    if stored.authorization_id in {one.authorization_id for one in night.looked_at if one.outcome in BROUGHT_BACK}:
+        return
+    covered = stored.request.covered
+    cured = sum(is_cured(one, states.get(one.account_id), wiring.policy, night.stamp) for one in covered)
+    if cured <= (stored.accounts_cured or 0):
+        return
+    outcome = Outcome(
+        request_id=stored.request.request_id,
+        kind=str(OutcomeKind.UNKNOWN),
+        previous=None,
+        at=night.stamp.as_of,
+        at_basis="observed",
+        accounts_cured=cured,
+    )
+    night.outcomes.append(outcome)
+    looked_at = _with_outcome(stored, outcome, night)
+    night.looked_at.append(looked_at)
+    night.unattributed.append(looked_at)
+    logger.warning(
+        "%d of %d accounts of the unknown request %s came back, and no known session explains it",
+        cured,
+        len(covered),
+        stored.request.request_id,
+    )
 
 
 def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dict[str, Look]:

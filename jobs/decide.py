@@ -17,6 +17,7 @@ from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.errors import SettingsError
 from reconcile.model import AUTHORIZATION_STEPS, RelinkRequest, State, StoredRequest
+from reconcile.orphans import OUTAGE_ENDED
 from reconcile.outcomes import unmatched_accounts
 from reconcile.plan import PlanInputs, plan
 
@@ -191,6 +192,17 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
             records.record_snapshot(database, night.new_snapshot)
         if night.pulled:
             records.append_history(database, scope, stamp.run_id, night.history_changed)
+        for one in night.found:
+            records.record_found(
+                database,
+                one.stored.request.request_id,
+                now,
+                session_id=str(one.stored.session_id),
+                resolved_by=str(one.stored.resolved_by),
+            )
+        records.add_foreign_sessions(database, scope, night.newly_foreign)
+        if night.events_read_to is not None:
+            records.mark_events_read(database, scope, night.events_read_to)
         records.append_outcomes(database, stamp.run_id, stamp.business_date, night.outcomes, stamp.as_of)
         records.add_session_checks(database, stamp.run_id, night.checked, stamp.as_of)
         records.add_successors(database, scope, stamp.run_id, night.successors, stamp.as_of)
@@ -218,6 +230,6 @@ def _unknowns_that_ended(night: MerchantNight) -> Iterator[tuple[str, str]]:
         if stored.state != State.UNKNOWN or stored.resolved_at is not None:
             continue
         if stored.request.breakage in over:
-            yield stored.request.request_id, f"the outage ended, run {night.stamp.run_id}"
+            yield stored.request.request_id, f"{OUTAGE_ENDED}, run {night.stamp.run_id}"
         elif stored.request.breakage in renewed:
             yield stored.request.request_id, f"renewed by run {night.stamp.run_id}"

@@ -11,7 +11,7 @@ from jobs.account_story import account_events
 from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.event_line import Event, minute
-from reconcile.model import Breakage, Outcome, RelinkRequest, Scope, State, StoredRequest, Successor
+from reconcile.model import Breakage, Outcome, OutcomeKind, RelinkRequest, Scope, State, StoredRequest, Successor
 
 _ORDER = (
     "account",
@@ -213,6 +213,11 @@ def _answer(stored: StoredRequest) -> str:
 
 
 def _outcome(request: RelinkRequest, outcome: Outcome) -> str:
+    if outcome.kind == OutcomeKind.UNKNOWN:
+        return (
+            f"{outcome.accounts_cured} of {len(request.covered)} accounts of {request.request_id} came back, and no known session explains it: "
+            "its customer may have answered one that nobody can follow, or the bank healed by itself"
+        )
     before = f", before that {outcome.previous.replace('_', ' ')}" if outcome.previous else ""
     failure = f", reason {outcome.failure_reason}" if outcome.failure_reason else ""
     moment = ""

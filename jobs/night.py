@@ -15,14 +15,26 @@ from jobs.work import Work
 from reconcile.brakes import BrakeVerdict
 from reconcile.breakages import BreakageStep
 from reconcile.model import BreakageKey, Holder, Outcome, Plan, RunStamp, StoredRequest, Successor
+from reconcile.orphans import ForeignSession, SessionHint
+from reconcile.outcomes import Look
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What Stripe's events told: the newest time of each kind, by account or session id."""
+    """What Stripe's events told: the newest time of each kind, by account or session id, and up to when they need not be read again."""
 
     deactivated_at: Mapping[str, datetime] = field(default_factory=dict)
     session_updated_at: Mapping[str, datetime] = field(default_factory=dict)
+    sessions: tuple[SessionHint, ...] = ()
+    read_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lost request as it stands with the session that it made, and how that session looks."""
+
+    stored: StoredRequest
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,11 @@ class MerchantNight:
     history_changed: pd.DataFrame = field(default_factory=pd.DataFrame)
     changed_holders: frozenset[Holder] = frozenset()
     hints: Hints = field(default_factory=Hints)
+    events_read_to: datetime | None = None
+    found: list[Found] = field(default_factory=list)
+    foreign: list[ForeignSession] = field(default_factory=list)
+    newly_foreign: list[ForeignSession] = field(default_factory=list)
+    unattributed: list[StoredRequest] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
     open_before: int = 0
     looked_at: list[StoredRequest] = field(default_factory=list)

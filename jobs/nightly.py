@@ -18,6 +18,7 @@ from jobs.collect import collect
 from jobs.decide import classify_accounts, plan_requests, record_decisions
 from jobs.logs import log_fields
 from jobs.night import MerchantNight
+from jobs.orphans import find_orphans
 from jobs.prune import prune_after_run
 from jobs.publish import publish, requests_of_night
 from jobs.relink import relink, store_plan
@@ -66,6 +67,7 @@ PRUNING_COMMANDS = ("run", "resume")
 STAGES: tuple[tuple[str, Callable[[Wiring, MerchantNight], None]], ...] = (
     ("settle", settle),
     ("pull", obtain_snapshot),
+    ("orphans", find_orphans),
     ("collect", collect),
     ("classify", classify_accounts),
     ("adopt", adopt),

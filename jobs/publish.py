@@ -18,7 +18,7 @@ from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, S
 from reports.columns import TABLES
 from reports.control import ControlInputs
 from reports.past_runs import looked_back
-from reports.summary import ApiCalls, MerchantRun, RunFacts
+from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, RunFacts
 from reports.tables import (
     account_successors_table,
     accounts_table,
@@ -174,6 +174,17 @@ def run_facts(
         ],
         why=why,
         api_calls=ApiCalls(dict(reads), writes, retries, rate_limited),
+        orphans=Orphans(
+            found=sum(len(night.found) for night in nights),
+            reactivated_unattributed=sum(len(night.unattributed) for night in nights),
+            foreign=[
+                ForeignSession(
+                    night.merchant.scope.merchant, one.session_id, one.authorization_id, one.seen_at, one.why
+                )
+                for night in nights
+                for one in night.foreign
+            ],
+        ),
         durations_seconds=durations_seconds,
     )
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
 from reports.past_runs import LookedBack
-from reports.summary import ApiCalls, MerchantRun, RunFacts
+from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, RunFacts
 
 _LETTERS: Mapping[str, str] = {
     NextStep.NONE: "n",
@@ -118,6 +119,12 @@ def pack(kept: KeptFacts) -> ReportFacts:
         "sent": run.sent,
         "why": None if run.why is None else mask(run.why),
         "api_calls": asdict(run.api_calls),
+        "orphans": {
+            **asdict(run.orphans),
+            "foreign": [
+                {**asdict(one), "seen_at": one.seen_at.isoformat(), "why": mask(one.why)} for one in run.orphans.foreign
+            ],
+        },
         "durations_seconds": {stage: round(seconds, 3) for stage, seconds in run.durations_seconds.items()},
         "runs": [
             {
@@ -160,6 +167,7 @@ def unpack(stored: ReportFacts) -> KeptFacts:
             merchants=[MerchantRun(**{**one, "basis_date": _date(one["basis_date"])}) for one in values["runs"]],
             why=values["why"],
             api_calls=ApiCalls(**values["api_calls"]),
+            orphans=_orphans(values.get("orphans", {})),
             durations_seconds=values["durations_seconds"],
         )
         merchants = {
@@ -186,6 +194,14 @@ def answers_wanting(requests: list[StoredRequest]) -> dict[str, dict[str, object
         for one in requests
         if one.answered_at is None and (one.calls or one.error_type is not None)
     }
+
+
+def _orphans(kept: Mapping[str, Any]) -> Orphans:
+    """Facts that were kept before there were any have none."""
+    foreign = [
+        ForeignSession(**{**one, "seen_at": datetime.fromisoformat(one["seen_at"])}) for one in kept.get("foreign", ())
+    ]
+    return Orphans(**{**kept, "foreign": foreign})
 
 
 def _date(text: str | None) -> date | None:

@@ -7,7 +7,7 @@ import logging
 from jobs.adapters import records
 from jobs.events import read_hints
 from jobs.ledger_check import read_ledger
-from jobs.night import MerchantNight
+from jobs.night import Hints, MerchantNight
 from jobs.pull import pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
 from jobs.wiring import Wiring
@@ -87,8 +87,11 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
         scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
     )
     last = records.last_snapshot(wiring.database, scope)
-    if last is not None:
-        night.hints = read_hints(night, last.taken_at)
+    if last is None:
+        night.hints = Hints(read_to=pulled.taken_at)
+    else:
+        read_to = records.events_read_to(wiring.database, scope)
+        night.hints = read_hints(night, last.taken_at, read_to, pulled.taken_at)
     step = advance_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
     night.pulled = True
     night.accounts, night.taken_at = pulled.accounts, pulled.taken_at

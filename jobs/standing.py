@@ -13,6 +13,7 @@ from jobs.settings import Settings
 from jobs.ticks import Ticks
 from reconcile.masking import mask
 from reconcile.model import PLAN_LIFETIME, UNKNOWN_OFFER_LIFETIME, Scope, StoredRequest
+from reconcile.orphans import EVENTS_KEPT
 
 _SECONDS_PER_HOUR = 3600
 
@@ -99,6 +100,7 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
             "planned": 0,
             "attempting": 0,
             "unknown": [],
+            "foreign_sessions": [],
             "last_complete_run": None,
             "last_attempt": None,
             "snapshot": None,
@@ -114,6 +116,7 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
         "open_sessions": _open_sessions(database, scope),
         **records.unfinished_counts(database, scope),
         "unknown": [_unknown(stored, now) for stored in records.unknown_requests(database, scope)],
+        "foreign_sessions": _foreign_sessions(database, scope, now),
         "last_complete_run": None if complete is None else run_brief(complete),
         "last_attempt": None if attempt is None else run_brief(attempt),
         "snapshot": _snapshot(database, scope, now),
@@ -149,6 +152,22 @@ def _snapshot(database: Database, scope: Scope, now: datetime) -> dict[str, Any]
         "age_hours": round((now - newest.taken_at).total_seconds() / _SECONDS_PER_HOUR, 1),
         "accounts": newest.accounts,
     }
+
+
+def _foreign_sessions(database: Database, scope: Scope, now: datetime) -> list[dict[str, Any]]:
+    """Sessions that events of 30 days told of and that no request follows."""
+    seen = records.foreign_sessions_since(database, scope, now - EVENTS_KEPT)
+    followed = records.followed_sessions(database, scope, [one.session_id for one in seen])
+    return [
+        {
+            "session_id": one.session_id,
+            "authorization_id": one.authorization_id,
+            "seen_at": one.seen_at,
+            "why": mask(one.why),
+        }
+        for one in seen
+        if one.session_id not in followed
+    ]
 
 
 def _unknown(stored: StoredRequest, now: datetime) -> dict[str, Any]:

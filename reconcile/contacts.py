@@ -23,6 +23,9 @@ ADOPTED = "adopt"
 
 UNSENT = (State.PLANNED, State.NOT_SENT)
 
+NO_ANSWER = (OutcomeKind.PENDING, OutcomeKind.UNKNOWN)
+"""Recorded outcomes of a session that still waits for its customer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contacts:
@@ -116,8 +119,8 @@ def sum_up_contacts(
 
 
 def is_open(stored: StoredRequest) -> bool:
-    """Whether a session was made and nothing final or provisional has come of it yet."""
-    return stored.state == State.CREATED and stored.outcome in (None, OutcomeKind.PENDING)
+    """Whether a session was made and nothing final or provisional has come of it yet; one that was lost and is found again too."""
+    return stored.state == State.CREATED and stored.outcome in (None, *NO_ANSWER)
 
 
 def is_blocking_unknown(stored: StoredRequest, stamp: RunStamp) -> bool:

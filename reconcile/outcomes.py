@@ -101,7 +101,8 @@ def conclude(
         return None
     session = None if look is None else look.session
     final = kind != OutcomeKind.PENDING
-    event_at = None if look is None else look.answered_at
+    # An update that brought no answer dates neither healing nor expiry.
+    event_at = None if look is None or kind not in ANSWERS else look.answered_at
     outcome = Outcome(
         request_id=stored.request.request_id,
         kind=str(kind),

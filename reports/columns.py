@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by one whenever a column is added. That is the only change: a column is never removed, renamed, moved or given another type or
 meaning, since a new one can be added after the last. So files of all versions are read together by the names of their columns,
 and what an older one lacks is null. Descriptions in the metadata are no columns, and may change at any time."""
@@ -300,6 +300,13 @@ RELINK_OUTCOMES = TableContract(
         ),
         CURRENCY,
         REFERENCES,
+        Column(
+            "reactivated_unattributed",
+            FLAG,
+            "",
+            "Whether covered accounts of this unknown request came back while no session is known that explains it: the customer may have answered "
+            "one that nobody can follow, or the bank healed by itself.",
+        ),
     ),
     ("merchant", "request_id"),
 )

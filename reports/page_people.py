@@ -61,6 +61,7 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         number = (summary["counts"] or {}).get("result", {}).get(result, 0)
         if number:
             yield Notice(f"{plural(number, 'request')} of this run {'was' if number == 1 else 'were'} {words}.")
+    yield from _about_orphans(summary.get("orphans") or {})
     if summary["dry_run"]:
         yield Notice(
             "A dry run: nobody was asked and nothing was recorded; requests here are those that would be made.",
@@ -69,6 +70,26 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
     elif summary["sent"] and summary["counts"] is None:
         yield Notice(f"{plural(summary['sent'], 'request')} may have reached Stripe before it stopped.")
     yield from _about_history(summary, past)
+
+
+def _about_orphans(orphans: Mapping[str, Any]) -> Iterator[Notice]:
+    foreign = orphans.get("foreign_sessions") or []
+    for one in foreign[:LISTED]:
+        yield Notice(
+            f"Session {one['session_id']} asks about authorization {one['authorization_id']} and is not followed. To follow it:",
+            command=one["command"],
+            detail=one["why"],
+        )
+    if len(foreign) > LISTED:
+        yield Notice(
+            f"{plural(len(foreign) - LISTED, 'more session')} that this job does not follow: see orphans in summary.json."
+        )
+    for name, words in (
+        ("found", "of an earlier night was found by an event and is followed again"),
+        ("reactivated_unattributed", "has accounts that came back, and no known session explains it"),
+    ):
+        if orphans.get(name):
+            yield Notice(f"{plural(orphans[name], 'unknown request')}: each {words}.", bad=False)
 
 
 def _about_history(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
@@ -214,6 +235,9 @@ def _need(
 
 
 def _unknown(row: Row) -> Task:
+    if row.get("reactivated_unattributed"):
+        said = "Accounts came back, and no known session explains it."
+        return Task(_subject(row), said, f"relink history {_quoted(row['authorization_id'])}")
     command = f"relink request --authorization {_quoted(row['authorization_id'])} --resolve-unknown"
     return Task(
         _subject(row), f"Sent on {row['requested_at']:%Y-%m-%d %H:%M} UTC." if row["requested_at"] else "", command

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 import pyarrow as pa
@@ -66,6 +67,28 @@ class MerchantRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignSession:
+    """A session that asks about an authorization of the merchant's and that belongs to no request; `why` says why not."""
+
+    merchant: str
+    session_id: str
+    authorization_id: str
+    seen_at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Requests and sessions that lost each other: how many unknown requests were `found` tonight, of how many the accounts came back
+    though no known session explains it, and which sessions nobody here made.
+    """
+
+    found: int = 0
+    reactivated_unattributed: int = 0
+    foreign: Sequence[ForeignSession] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What the tables do not say about a run: `sent` counts requests that may have reached Stripe, `why` is for one that stopped."""
 
@@ -75,6 +98,7 @@ class RunFacts:
     merchants: Sequence[MerchantRun]
     why: str | None = None
     api_calls: ApiCalls = field(default_factory=ApiCalls)
+    orphans: Orphans = field(default_factory=Orphans)
     durations_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -111,6 +135,7 @@ def build_summary(
             "retries": facts.api_calls.retries,
             "rate_limited": facts.api_calls.rate_limited,
         },
+        "orphans": _orphans(facts.orphans),
         "durations_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(facts.durations_seconds.items())},
         "control": [total.as_json() for total in control],
     }
@@ -135,6 +160,24 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
         "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),
+    }
+
+
+def _orphans(orphans: Orphans) -> dict[str, object]:
+    return {
+        "found": orphans.found,
+        "reactivated_unattributed": orphans.reactivated_unattributed,
+        "foreign_sessions": [
+            {
+                "merchant": one.merchant,
+                "session_id": one.session_id,
+                "authorization_id": one.authorization_id,
+                "seen_at": one.seen_at.isoformat(),
+                "why": mask(one.why),
+                "command": f"relink adopt {shlex.quote(one.session_id)}",
+            }
+            for one in sorted(orphans.foreign, key=lambda one: (one.merchant, one.seen_at, one.session_id))
+        ],
     }
 
 

@@ -203,6 +203,7 @@ def relink_outcomes_table(requests: Iterable[StoredRequest]) -> pa.Table:
                 "exposure_minor": exposure_minor,
                 "currency": currency,
                 "references": _sorted_once(request.references),
+                "reactivated_unattributed": stored.state == State.UNKNOWN and bool(stored.accounts_cured),
             }
         )
     return _table_of_rows(RELINK_OUTCOMES, rows)

@@ -46,6 +46,7 @@ Requests, written (`records_requests`)
     * mark_offered(database, scope, session_id, at) -> bool
     adopt_request(database, scope, run_id, business_date, request, session_id, requested_at, at) -> bool
     resolve_unknown(database, request_id, at, *, resolved_by, state, session_id)
+    record_found(database, request_id, at, *, session_id, resolved_by)
     ContactTaken is raised where a contact, or a step of it, was somebody else's already
 
 Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of planning
@@ -55,6 +56,11 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment, since=None)
     find_by_session(database, scope, session_id) -> StoredRequest | None
+    sessionless_unknown_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
+
+Sessions that something else made (`records_orphans`)
+    events_read_to(database, scope) -> datetime | None; mark_events_read(database, scope, moment)
+    foreign_sessions_since(database, scope, since) -> [ForeignSession]; add_foreign_sessions(database, scope, sessions)
 
 Outcomes (`records_outcomes`)
     append_outcomes(database, run_id, business_date, outcomes, observed_at)
@@ -108,6 +114,7 @@ from jobs.adapters.records_contacts import (
     attempting_requests,
     count_requests_between,
     find_by_session,
+    followed_sessions,
     open_requests,
     planned_requests,
     provisional_requests,
@@ -118,10 +125,17 @@ from jobs.adapters.records_contacts import (
     requests_of_run,
     requests_since,
     requests_with_outcome_of_run,
+    sessionless_unknown_requests,
     unknown_requests,
 )
 from jobs.adapters.records_history import append_history, history_of, latest_history
 from jobs.adapters.records_ledger import LedgerChange, ledger_chunks, ledger_rows, load_ledger
+from jobs.adapters.records_orphans import (
+    add_foreign_sessions,
+    events_read_to,
+    foreign_sessions_since,
+    mark_events_read,
+)
 from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of, session_checks_of
 from jobs.adapters.records_plans import (
     ApiCalls,
@@ -141,6 +155,7 @@ from jobs.adapters.records_requests import (
     mark_offered,
     plan_requests,
     plan_taken,
+    record_found,
     record_no_answer,
     record_not_sent,
     record_result,
@@ -205,6 +220,7 @@ __all__ = [
     "SnapshotRecord",
     "StoredRun",
     "add_api_calls",
+    "add_foreign_sessions",
     "add_session_checks",
     "add_successors",
     "adopt_request",
@@ -220,8 +236,11 @@ __all__ = [
     "close_breakage",
     "complete_run_on",
     "count_requests_between",
+    "events_read_to",
     "find_by_session",
     "finish_run",
+    "followed_sessions",
+    "foreign_sessions_since",
     "has_base_for_brakes",
     "held_plan",
     "highest_breakage_numbers",
@@ -241,6 +260,7 @@ __all__ = [
     "load_ledger",
     "mark_attempting",
     "mark_eligible",
+    "mark_events_read",
     "mark_offered",
     "newest_run_of",
     "newly_affected_since",
@@ -256,6 +276,7 @@ __all__ = [
     "provisional_requests",
     "prunable_snapshots",
     "reads_last_30_days",
+    "record_found",
     "record_no_answer",
     "record_not_sent",
     "record_result",
@@ -277,6 +298,7 @@ __all__ = [
     "run",
     "runs_between",
     "session_checks_of",
+    "sessionless_unknown_requests",
     "set_stage",
     "snapshot",
     "snapshots_between",

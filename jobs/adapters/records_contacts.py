@@ -16,12 +16,12 @@ from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, sele
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages, outcomes, requests, session_checks
+from reconcile.contacts import NO_ANSWER
 from reconcile.model import (
     PROVISIONAL,
     BreakageKey,
     CoveredAccount,
     Holder,
-    OutcomeKind,
     RelinkRequest,
     Scope,
     State,
@@ -91,6 +91,22 @@ def attempting_requests(database: Database, scope: Scope) -> list[StoredRequest]
 def unknown_requests(database: Database, scope: Scope) -> list[StoredRequest]:
     """Requests of which nobody knows whether Stripe made them, and that nobody settled."""
     return _stored(database, scope, requests.c.state == str(State.UNKNOWN), requests.c.resolved_at.is_(None))
+
+
+def sessionless_unknown_requests(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
+    """Requests that were attempted since a moment and whose session nobody knows, whether or not somebody settled them."""
+    chosen = (
+        requests.c.state == str(State.UNKNOWN),
+        requests.c.session_id.is_(None),
+        requests.c.attempting_at >= since,
+    )
+    return _stored(database, scope, *chosen)
+
+
+def followed_sessions(database: Database, scope: Scope, session_ids: Iterable[str]) -> set[str]:
+    """Which of these sessions belong to a request."""
+    found = _by_ids(database, scope, requests.c.session_id, session_ids)
+    return {stored.session_id for stored in found if stored.session_id is not None}
 
 
 def requests_since(database: Database, scope: Scope, business_date: date) -> list[StoredRequest]:
@@ -216,8 +232,12 @@ def _as_of(stored: StoredRequest, moment: datetime) -> StoredRequest:
 
 
 def _is_open() -> ColumnElement[bool]:
-    no_answer = or_(outcomes.c.outcome.is_(None), outcomes.c.outcome == str(OutcomeKind.PENDING))
-    return and_(requests.c.state == str(State.CREATED), no_answer)
+    return and_(requests.c.state == str(State.CREATED), no_answer())
+
+
+def no_answer() -> ColumnElement[bool]:
+    """The newest outcome, if there is one, is none of a customer's."""
+    return or_(outcomes.c.outcome.is_(None), outcomes.c.outcome.in_([str(kind) for kind in NO_ANSWER]))
 
 
 def _of_breakage() -> ColumnElement[bool]:

@@ -277,6 +277,20 @@ def resolve_unknown(
     database.run(work)
 
 
+def record_found(database: Database, request_id: str, at: datetime, *, session_id: str, resolved_by: str) -> None:
+    """Record which session an unknown request made, also where nobody waited for it any more.
+
+    Raises:
+        ContactTaken: the request is not unknown any more.
+    """
+    values = {"state": str(State.CREATED), "resolved_at": at, "resolved_by": resolved_by, "session_id": session_id}
+
+    def work(connection: Connection) -> None:
+        _step(connection, request_id, (State.UNKNOWN,), update(requests).values(values), "was settled meanwhile")
+
+    database.run(work)
+
+
 def _step(connection: Connection, request_id: str, expected: Sequence[State], statement: Update, refusal: str) -> None:
     chosen = (requests.c.request_id == request_id, requests.c.state.in_([str(state) for state in expected]))
     if connection.execute(statement.where(*chosen)).rowcount != 1:

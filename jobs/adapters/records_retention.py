@@ -21,6 +21,7 @@ from jobs.adapters.tables import (
     affected_accounts,
     api_calls,
     breakages,
+    foreign_sessions,
     outcomes,
     plans,
     report_facts,
@@ -106,6 +107,9 @@ def remove_old_rows(
             removed["held plans"] = _remove(connection, plans, plans.c.business_date < before)
             removed["accounts known to the brakes"] = _remove(
                 connection, affected_accounts, affected_accounts.c.until_date < before
+            )
+            removed["sessions of others"] = _remove(
+                connection, foreign_sessions, foreign_sessions.c.seen_at < _midnight(before)
             )
             removed["runs"] = _remove_runs(connection, before)
         if dry_run:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
 from jobs.adapters.database import Database
+from jobs.adapters.records_contacts import no_answer
 from jobs.adapters.tables import outcomes, requests, run_merchants, runs
-from reconcile.model import OutcomeKind, Scope, State
+from reconcile.model import Scope, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def open_session_counts(database: Database, scope: Scope) -> list[OpenSessions]:
             requests.c.merchant == scope.merchant,
             requests.c.mode == scope.mode,
             requests.c.state == str(State.CREATED),
-            or_(outcomes.c.outcome.is_(None), outcomes.c.outcome == str(OutcomeKind.PENDING)),
+            no_answer(),
         )
         .group_by(requests.c.delivery)
         .order_by(requests.c.delivery)

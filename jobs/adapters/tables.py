@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -115,6 +115,7 @@ merchants = Table(
     Column("mode", Text, nullable=False),
     Column("stripe_account", Text),
     Column("first_seen_at", Moment, nullable=False),
+    Column("events_read_to", Moment),
 )
 
 runs = Table(
@@ -349,6 +350,18 @@ session_checks = Table(
     Column("session_status", FreeText),
     Index(None, "request_id", "checked_at"),
 )
+
+foreign_sessions = Table(
+    "relink_foreign_sessions",
+    metadata,
+    *_scope_key(),
+    Column("session_id", Text, primary_key=True),
+    Column("authorization_id", Text, nullable=False),
+    Column("account_holder_id", Text),
+    Column("seen_at", Moment, nullable=False),
+    Column("why", FreeText, nullable=False),
+)
+"""Sessions that events told of and that belong to no request."""
 
 successors = Table(
     "relink_successors",

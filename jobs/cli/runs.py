@@ -242,6 +242,11 @@ def _lines_of_merchant(one: dict[str, Any], *, running: bool) -> Iterator[str]:
             f"  authorization {each['authorization_id']}, request {each['request_id']}, since {_minute(each['since'])} UTC, key "
             f"{each['idempotency_key']}: {each['how_to_settle']}"
         )
+    for each in one["foreign_sessions"]:
+        yield (
+            f"session {each['session_id']} of authorization {each['authorization_id']}, seen {_minute(each['seen_at'])} UTC, is not followed: "
+            f"{shown(each['why'])}; to follow it: `relink adopt {each['session_id']}`"
+        )
     yield f"last complete run: {_run_line(one['last_complete_run'])}"
     yield f"last attempt: {_run_line(one['last_attempt'])}"
     snapshot = one["snapshot"]
