@@ -24,6 +24,7 @@ import tenacity
 
 from jobs.adapters.call_meter import CallMeter
 from jobs.adapters.rate_limiter import RateLimiter
+from jobs.adapters.retry_budget import RetryBudget
 from jobs.adapters.stripe_answers import (
     Answer,
     Refusal,
@@ -108,8 +109,9 @@ class _Call:
 class StripeGateway:
     """Stripe for one API key and one Stripe account; safe for threads. Its repr shows no key, and it cannot be pickled.
 
-    Each call makes at most `max_attempts` wire attempts, the first included, within `max_elapsed_seconds`. Reads raise
-    `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; the write raises `StripeCallFailed`.
+    Each call makes at most `max_attempts` wire attempts, the first included, within `max_elapsed_seconds`; all calls together no more
+    retries than the budget grants. But a POST that Stripe may have acted on is always tried again, since its answer tells whether it did.
+    Reads raise `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; the write raises `StripeCallFailed`.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class StripeGateway:
         api_base: str,
         api_version: str,
         limiter: RateLimiter,
+        retry_budget: RetryBudget | None = None,
         stripe_account: str | None = None,
         max_attempts: int = 6,
         max_elapsed_seconds: float = 120.0,
@@ -133,6 +136,7 @@ class StripeGateway:
         self._api_base = api_base.rstrip("/")
         self._api_version = api_version
         self._limiter = limiter
+        self._budget = retry_budget or RetryBudget()
         self._max_attempts = max_attempts
         self._max_elapsed_seconds = max_elapsed_seconds
         self._clock = clock
@@ -347,6 +351,7 @@ class StripeGateway:
     def _retried(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value] | CallFailure:
         started_at = self._clock()
         failures: list[CallFailure] = []
+        self._budget.count_call()
 
         def attempt() -> Answer[_Value] | Refusal:
             self._limiter.acquire(call.name)
@@ -369,7 +374,10 @@ class StripeGateway:
 
         def stop(state: tenacity.RetryCallState) -> bool:
             elapsed_seconds = self._clock() - started_at + state.upcoming_sleep
-            return state.attempt_number >= self._max_attempts or elapsed_seconds > self._max_elapsed_seconds
+            if state.attempt_number >= self._max_attempts or elapsed_seconds > self._max_elapsed_seconds:
+                return True
+            in_doubt = call.purpose is None and any(failure.maybe_executed for failure in failures)
+            return not self._budget.take(needed=in_doubt)
 
         # Outcomes are values here, not exceptions, so that none is chained to another's context. What is no outcome,
         # such as an interrupt or a bug, passes through at once.

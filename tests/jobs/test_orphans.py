@@ -23,8 +23,6 @@ from jobs.work import Work
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import SCOPE, Nights, assert_ties, make_session, small_world, steps, table
 
-SESSION = "/v1/financial_connections/sessions/*"
-
 
 def lose(nights: Nights, *, days: float = 0) -> str:
     """A night in which the answer to the first POST is a 500 after the effect; returns the session that nobody knows."""

@@ -19,7 +19,7 @@ PROMISED = {
     "relink_outcomes": "merchant, request_id, session_id, authorization_id, account_holder_id, institution_name, cause, outcome,"
     " previous_outcome, failure_reason, session_status, new_authorization_id, accounts_expected, accounts_cured, requested_at,"
     " outcome_at, outcome_at_basis, hours_to_outcome, last_checked_at, reason, attempt, delivery, origin, exposure_minor,"
-    " currency, references",
+    " currency, references, reactivated_unattributed",
     "account_successors": "merchant, old_account_id, new_account_id, old_authorization_id, new_authorization_id, matched_by,"
     " request_id",
     "failure_reasons": "merchant, institution_name, cause, outcome, failure_reason, requests, share",
@@ -34,6 +34,7 @@ TYPES_BY_NAME = {
     "exposure_by_currency": "list of texts",
     "expected_deactivation_date": "date",
     "widens": "true or false",
+    "reactivated_unattributed": "true or false",
     "share": "number",
     "hours_to_outcome": "number",
 } | dict.fromkeys(
