@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reports.columns import DATE, FLAG, REAL, TABLES, TEXT, TEXTS, TIME, WHOLE
+from reports.columns import DATE, FLAG, REAL, SCHEMA_VERSION, TABLES, TEXT, TEXTS, TIME, WHOLE
 from reports.parquet_files import parquet_chunks, read_parquet
 
 CELLS = {
@@ -50,7 +50,7 @@ def test_the_schema_does_not_depend_on_the_data(tmp_path: Path, name: str) -> No
         assert read.to_pylist() == table.to_pylist(), kind
         metadata = pq.read_schema(path).metadata
         assert (metadata[b"schema_version"], metadata[b"table"], metadata[b"run_id"]) == (
-            b"1",
+            str(SCHEMA_VERSION).encode(),
             name.encode(),
             b"20261122T033000Z-ab12",
         )
