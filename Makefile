@@ -5,6 +5,8 @@
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
 #   make mutants  which small changes of the code about contacts, the lock, the brakes and secrets would no test notice (GROUP=lock: one group)
 #   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
+#   make example  the example web application over the stand-in, to try by hand
+#   make example-check  the same driven in Chromium: every answer, by modal and by hosted page, then a search for secrets (part of make look)
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
 #   make model    the sequences of RELIABILITY.md, over an hour (fewer: make model SEQUENCES=100)
 #   make bench    the whole night beside a plain script on the same libraries (BENCH_OPTIONS="--accounts 1000000 --ledger postgresql")
@@ -32,7 +34,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model look deploy-check bench check fix columns lock
+.PHONY: help install demo test chaos mutants model look example example-check deploy-check bench check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -71,6 +73,12 @@ look: $(VENV)/installed-look
 $(VENV)/installed-look: $(INSTALLED) tests/look/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/look/requirements.lock
 	@touch $@
+
+example: $(INSTALLED)
+	$(BIN)/python -m examples.web_application
+
+example-check: $(VENV)/installed-look
+	$(BIN)/python -m tests.look --only application $(LOOK_OPTIONS)
 
 # Its checkers have a lock and an environment of their own: the project itself does not need them.
 deploy-bench: $(INSTALLED)

@@ -1,14 +1,18 @@
 """For the merchant's web application: which relink session waits for a customer, and that it was handed over.
 
+`Offer.delivery` says how: `modal` by the client secret and Stripe.js, `hosted_url` by leading the customer to the session's `url`, or
+by a mail with it. Of a `hosted_email` session the customer has Stripe's mail already; a customer who is here may be led to its
+`url` all the same. `examples/web_application` does all of it.
+
     from jobs.handover import Handover
 
     with Handover.open("config.yaml") as handover:
         offer = handover.offer_for("main", customer_id)
         if offer is not None:
             handover.offered(offer)
-            # now retrieve offer.session_id from Stripe and give its client secret to this customer's browser only
+            # now retrieve offer.session_id from Stripe and give its client secret or url to this customer's browser only
 
-Only ids pass through here. The application retrieves the client secret itself when its customer is there, and never keeps it.
+Only ids pass through here. The application retrieves the client secret or url itself when its customer is there, and never keeps it.
 """
 
 from __future__ import annotations
@@ -32,7 +36,10 @@ from reconcile.model import Scope
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A session that waits for its customer; `offered_at` is set once it was handed over before."""
+    """A session that waits for its customer; `offered_at` is set once it was handed over before.
+
+    `account_ids` are the accounts that it is to bring back.
+    """
 
     merchant: str
     mode: str
@@ -42,6 +49,9 @@ class Offer:
     account_holder_id: str
     requested_at: datetime | None
     offered_at: datetime | None
+    delivery: str = "modal"
+    institution_name: str | None = None
+    account_ids: tuple[str, ...] = ()
 
 
 class OfferEndedError(RelinkError):
@@ -107,6 +117,9 @@ class Handover(AbstractContextManager["Handover"]):
             account_holder_id=newest.request.holder.id,
             requested_at=newest.requested_at,
             offered_at=newest.offered_at,
+            delivery=newest.request.delivery,
+            institution_name=newest.request.institution_name,
+            account_ids=tuple(account.account_id for account in newest.request.covered),
         )
 
     def offered(self, offer: Offer) -> bool:

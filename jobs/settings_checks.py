@@ -139,10 +139,14 @@ def ledger_query(value: str) -> str:
 
 
 def return_url(value: str) -> str:
-    """Where Stripe sends the customer back to."""
+    """Where Stripe sends the customer back to; without TLS only on this machine, to try an application out."""
     try:
         parts = urlsplit(value)
-        usable = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+        usable = (
+            (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(value)))
+            and bool(parts.hostname)
+            and "@" not in parts.netloc
+        )
     except ValueError:
         usable = False
     if not usable or not value.isprintable() or " " in value:

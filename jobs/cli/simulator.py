@@ -55,7 +55,8 @@ def simulator(
     clock = SimulatedClock(begins_at, rate=1.0) if live_time else None
     world = World.generate(accounts, seed=seed, start=begins_at, clock=clock)
     try:
-        server = SimulatorServer(world, port, rate_limits=RateLimits.of_mode(False) if rate_limits else None)
+        limits = RateLimits.of_mode(False) if rate_limits else None
+        server = SimulatorServer(world, port, rate_limits=limits, browser_pages=True)
     except OSError as fault:
         raise SettingsError(f"port {port} cannot be had: {fault.strerror or fault}; choose another --port") from fault
     try:

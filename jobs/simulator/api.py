@@ -23,7 +23,6 @@ from jobs.simulator.reply import Call, Reply
 from jobs.simulator.request_log import LoggedCall
 from jobs.simulator.world import World
 
-_HOSTED_ADDRESS = "https://relink.simulator.example"
 _SPOILS = {
     "reset_before": "reset",
     "reset_after": "reset",
@@ -143,7 +142,7 @@ def _run(world: World, trace: _Trace, endpoint: Endpoint, object_id: str, given:
     with world.lock:
         if endpoint.handler is None:
             session = session_create.validate(world, given, shown)
-            session_create.execute(world, session, trace.request_id, trace.key, _HOSTED_ADDRESS)
+            session_create.execute(world, session, trace.request_id, trace.key, world.hosted_address)
             body = world.rendered(session, shown)
         else:
             body = endpoint.handler(world, shown, object_id, given)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from jobs.simulator import api, controls
+from jobs.simulator import browser_pages as pages
 from jobs.simulator.limits import RateLimiter, RateLimits
 from jobs.simulator.reply import Call, Reply
 from jobs.simulator.world import World
@@ -21,12 +22,14 @@ from jobs.simulator.world import World
 LARGEST_BODY_BYTES = 1_000_000
 _REASONS = {
     200: "OK",
+    303: "See Other",
     307: "Temporary Redirect",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     409: "Conflict",
+    410: "Gone",
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -38,7 +41,8 @@ class SimulatorServer:
     """Serves a world. As a context manager it runs in a thread; `serve_forever` blocks instead.
 
     `rate_limits` None lets every call through; `RateLimits.of_mode(livemode)` is Stripe's own. `latency_seconds` is
-    added to each call. `other_worlds` are further Stripe accounts, told apart by key and Stripe-Account header.
+    added to each call. With `browser_pages` hosted sessions lead to pages of this server, and a script stands in for Stripe.js;
+    otherwise their URLs lead nowhere. `other_worlds` are further Stripe accounts, told apart by key and Stripe-Account header.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class SimulatorServer:
         rate_limits: RateLimits | None = None,
         latency_seconds: float = 0.0,
         other_worlds: Sequence[World] = (),
+        browser_pages: bool = False,
     ) -> None:
         self.world = world
         self.worlds = (world, *other_worlds)
@@ -57,6 +62,10 @@ class SimulatorServer:
         self._http = _Http(("127.0.0.1", port), self._respond)
         self._thread: threading.Thread | None = None
         self._is_serving = False
+        self._browser_pages = browser_pages
+        if browser_pages:
+            for each in self.worlds:
+                each.hosted_address = f"{self.base_url}{pages.PREFIX}hosted"
 
     @property
     def port(self) -> int:
@@ -105,6 +114,8 @@ class SimulatorServer:
         self.close()
 
     def _respond(self, call: Call) -> tuple[Reply, World]:
+        if self._browser_pages and call.path.startswith(pages.PREFIX):
+            return pages.respond(self.world, call), self.world
         if call.path.startswith("/_simulator/"):
             return controls.respond(self.world, call), self.world
         world = self._world_of(call)

@@ -51,6 +51,7 @@ class State:
         self.default_api_version = default_api_version
         self.default_rendering = shown
         self.stripe_account = stripe_account
+        self.hosted_address = "https://relink.simulator.example"
         self.lock = threading.RLock()
 
         self.institutions, self.institution_shares = make_institutions(livemode)

@@ -10,21 +10,25 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.look import browser
+from tests.look import application, browser
 
 
 def main() -> int:
     """Look at everything; 0 if nothing is missing or wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.look", description=__doc__)
+    looks = {"page": browser, "application": application}
+    parser.add_argument("--only", choices=looks, help="look at one thing alone")
     parser.add_argument("--directory", type=Path, default=Path("var/look"), help="where pictures are left")
-    directory: Path = parser.parse_args().directory
-    missing = [need for look in (browser,) for need in look.missing()]
+    options = parser.parse_args()
+    directory: Path = options.directory
+    chosen = [look for name, look in looks.items() if options.only in (None, name)]
+    missing = dict.fromkeys(need for look in chosen for need in look.missing())
     if missing:
         print("This needs:", *(f"  {need}" for need in missing), sep="\n", file=sys.stderr)
         return 2
     directory.mkdir(parents=True, exist_ok=True)
     faults = []
-    for look in (browser,):
+    for look in chosen:
         print(look.TITLE)
         faults += look.look(directory)
     print(*(f"WRONG: {fault}" for fault in faults), sep="\n")

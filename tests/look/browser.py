@@ -26,7 +26,7 @@ LARGEST_HEIGHT = 16_000
 def missing() -> list[str]:
     """What has to be installed first."""
     needs = []
-    if _chromium() is None:
+    if chromium() is None:
         needs.append("Chromium: apt-get install chromium (or name one in $CHROMIUM)")
     if shutil.which("pdftoppm") is None:
         needs.append("pdftoppm: apt-get install poppler-utils")
@@ -35,7 +35,7 @@ def missing() -> list[str]:
     return needs
 
 
-def _chromium() -> str | None:
+def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -48,7 +48,7 @@ def look(directory: Path) -> list[str]:
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as made, sync_playwright() as playwright:
         pages = publish_pages(Path(made))
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         print(f"Chromium {browser.version}")
         for name, path in pages.items():
             for width, (across, down) in WIDTHS.items():

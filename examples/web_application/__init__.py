@@ -1,0 +1,1 @@
+"""How a web application hands relink sessions over; read `app.py` first."""
