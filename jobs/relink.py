@@ -1,4 +1,4 @@
-"""Carry the plan out: one stored request after the other, so that one bad customer is a row and not an end."""
+"""Carry the plan out: each stored request by itself, so that one bad customer is a row and not an end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
-from jobs.send import FAILURES_IN_A_ROW, Sender
+from jobs.sender import FAILURES_IN_A_ROW, Sender
 from jobs.wiring import Wiring
 from reconcile.delivery import UNAVAILABLE_LIMIT
 from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
@@ -63,8 +63,9 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
     sender = Sender(wiring, night.merchant)
     unreadable = 0
     try:
-        with wiring.progress.step("relink requests", len(waiting)) as step:
+        with wiring.progress.step("relink requests", len(waiting)) as step, sender:
             for stored in sorted(waiting, key=lambda one: one.request.request_id):
+                sender.make_room(stored)
                 bank = stored.request.institution_name
                 if bank is not None and sender.unavailable[bank] >= UNAVAILABLE_LIMIT:
                     _leave_bank(wiring, stored, sender.unavailable[bank])
@@ -83,7 +84,7 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
                     )
                     overtaken = True
                 if not overtaken:
-                    sender.send(stored)
+                    sender.start(stored)
                 step.advance()
     finally:
         night.created = sender.created

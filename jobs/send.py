@@ -1,24 +1,23 @@
-"""Send one stored request to Stripe and record what it said, each step committed before the next."""
+"""Send one stored request to Stripe and record what it said, in three steps, each committed before the next."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobs.adapters import records
 from jobs.key_age import KeyAge
 from jobs.wiring import Merchant, Wiring
-from reconcile.errors import KeyRefused, ModeMismatch, StripeUnavailable
+from reconcile.errors import ModeMismatch
 from reconcile.model import State, StoredRequest
 from reconcile.records import CallFailure, SessionCreated, StripeCallFailed
 
 logger = logging.getLogger(__name__)
 
-STRIPES_TROUBLE = ("server", "connection", "cut_body", "unparsable", "rate", "lock")
-FAILURES_IN_A_ROW = 5
-"""So many failures one after the other mean that Stripe or the network, not a customer, has a problem."""
+MaySend = Callable[[], bool]
+"""Says, right before a try goes out, whether it may; what it raises ends the call."""
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """By so much this machine's clock may be ahead of Stripe's and still date an intent; the `Date` of an answer is that of its sending."""
@@ -27,95 +26,68 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 _BOOT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Sender:
-    """Sends stored requests one after the other, and stops where going on can only make things worse."""
+def begin(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: KeyAge | None = None) -> MaySend:
+    """Commit a request as `attempting` and return what is to be asked before each try of its POST.
 
-    def __init__(self, wiring: Wiring, merchant: Merchant) -> None:
-        self._wiring = wiring
-        self._merchant = merchant
-        self._failures = 0
-        self.created = 0
-        self.unavailable: Counter[str] = Counter()
-
-    def send(self, stored: StoredRequest, *, replay: KeyAge | None = None) -> None:
-        """Send one request and record its result.
-
-        Args:
-            replay: how old its key is, where an earlier run was attempting it.
-
-        Raises:
-            KeyRefused: Stripe refused the key; nothing more would be let through.
-            StripeUnavailable: too many failures in a row.
-            ModeMismatch: the session made is of the other mode.
-            LeaseLost: another run took over.
-            DatabaseError: see `attempt`.
-        """
-        try:
-            failure = attempt(self._wiring, self._merchant, stored, replay=replay)
-        except ModeMismatch:
-            self.created += 1
-            raise
-        except records.ContactTaken as taken:
-            logger.warning("request %s is left alone: %s", stored.request.request_id, taken)
-            return
-        if failure is not None and failure.fault in STRIPES_TROUBLE:
-            self._failures += 1
-        elif failure is None or failure.fault != "key_expired":  # which is no word of Stripe's
-            self._failures = 0
-        if failure is None:
-            self.created += 1
-            return
-        if failure.fault == "institution_unavailable":
-            self.unavailable[stored.request.institution_name or ""] += 1
-        if failure.fault == "key_refused":
-            raise KeyRefused(f"Stripe refused the key midway: {failure}. Check the key's permissions, then run again")
-        if self._failures >= FAILURES_IN_A_ROW:
-            raise StripeUnavailable(
-                f"{self._failures} calls in a row failed, the last one: {failure}. Nothing more was sent; run again later"
-            )
-
-
-def attempt(
-    wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: KeyAge | None = None
-) -> CallFailure | None:
-    """Make the POST of a stored request and record its result; return what failed, or None.
-
-    The request is committed as `attempting` before the first byte leaves, under the lock's fencing token: a run that was taken
-    over, or a second one racing for the same contact, finds nothing to mark and sends nothing. Before each wire attempt the lock and the age
-    of the key are asked once more, since a machine may be suspended anywhere before it.
+    It is committed before the first byte leaves, under the lock's fencing token: a run that was taken over, or a second one racing for the
+    same contact, finds nothing to mark and sends nothing. Before each wire attempt the lock and the age of the key are asked once more, since a
+    machine may be suspended anywhere before it.
 
     Raises:
         LeaseLost: another run took over.
-        ContactTaken: somebody else has brought the request further meanwhile, so it was left alone, or ended it.
-        DatabaseError: the intent could not be committed, so nothing was sent; or the answer could not, so the next run asks again.
+        ContactTaken: somebody else has brought the request further meanwhile, so it was left alone.
+        DatabaseError: the intent could not be committed, so nothing was sent.
     """
     lease = wiring.lease
     if lease is None:
         raise RuntimeError("nothing is sent without the lock")
     lease.check()
-    request_id = stored.request.request_id
     now = _moment_of_intent(wiring, merchant)
     key_age = replay or new_key_age(wiring, merchant)
-    records.mark_attempting(wiring.database, request_id, now, lease.token, replay=replay is not None)
+    records.mark_attempting(wiring.database, stored.request.request_id, now, lease.token, replay=replay is not None)
 
     def may_send() -> bool:
         lease.check()
         return not key_age.expired()
 
+    return may_send
+
+
+def post(merchant: Merchant, stored: StoredRequest, may_send: MaySend) -> SessionCreated | CallFailure:
+    """Make the POST of a request that is committed as `attempting`, and return what came of it; touches no record."""
     try:
-        created = merchant.gateway.create_session(
+        return merchant.gateway.create_session(
             stored.request_body,
             api_version=stored.api_version,
             idempotency_key=stored.idempotency_key,
             may_send=may_send,
         )
     except StripeCallFailed as failed:
-        _record_failure(wiring, stored, failed.failure, replay=replay is not None)
         return failed.failure
-    _record_created(wiring, request_id, created)
-    if created.livemode != (merchant.scope.mode == "live"):
+
+
+def conclude(
+    wiring: Wiring,
+    merchant: Merchant,
+    stored: StoredRequest,
+    answer: SessionCreated | CallFailure,
+    *,
+    replay: bool = False,
+) -> CallFailure | None:
+    """Record what came of a POST; return what failed, or None.
+
+    Raises:
+        ModeMismatch: the session made is of the other mode; it is recorded.
+        ContactTaken: somebody else has ended the request meanwhile.
+        DatabaseError: the answer could not be recorded, so the next run asks again.
+    """
+    if isinstance(answer, CallFailure):
+        _record_failure(wiring, stored, answer, replay=replay)
+        return answer
+    _record_created(wiring, stored.request.request_id, answer)
+    if answer.livemode != (merchant.scope.mode == "live"):
         raise ModeMismatch(
-            f"merchant {merchant.scope.merchant}: Stripe made session {created.session_id} in another mode than {merchant.scope.mode}; "
+            f"merchant {merchant.scope.merchant}: Stripe made session {answer.session_id} in another mode than {merchant.scope.mode}; "
             "it is recorded, and nothing more is sent: check the key"
         )
     return None

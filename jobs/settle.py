@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from jobs.adapters import records
 from jobs.key_age import KeyAge
 from jobs.night import MerchantNight
-from jobs.send import CLOCK_TOLERANCE, Sender, later_clock, new_key_age
+from jobs.send import CLOCK_TOLERANCE, later_clock, new_key_age
+from jobs.sender import Sender
 from jobs.wiring import Wiring
 from reconcile.model import State, StoredRequest
 

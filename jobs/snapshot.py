@@ -8,12 +8,12 @@ from jobs.adapters import records
 from jobs.events import read_hints
 from jobs.ledger_check import read_ledger
 from jobs.night import Hints, MerchantNight
-from jobs.pull import pull_accounts, vanished_accounts
+from jobs.pull import cuts_of_ledger, cuts_of_list, pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
 from jobs.wiring import Wiring
 from reconcile.brakes import check_account_drop
 from reconcile.classify import flags
-from reconcile.errors import LedgerError
+from reconcile.errors import LedgerError, OutsideError
 from reconcile.frames import HISTORY, empty
 from reconcile.history import advance_history
 from reconcile.model import PLAN_LIFETIME, Scope
@@ -82,11 +82,12 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp, gateway = night.merchant.scope, night.stamp, night.merchant.gateway
     previous = records.latest_history(wiring.database, scope)
     before = previous.loc[flags(previous["present"]), "account_id"].tolist()
-    pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None)
+    last = records.last_snapshot(wiring.database, scope)
+    cuts = _cut_points(wiring, night, last)
+    pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None, cuts)
     night.drop_released = check_account_drop(
         scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
     )
-    last = records.last_snapshot(wiring.database, scope)
     if last is None:
         night.hints = Hints(read_to=pulled.taken_at)
     else:
@@ -125,3 +126,13 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
         sha256=kept.sha256,
         bytes=kept.bytes,
     )
+
+
+def _cut_points(wiring: Wiring, night: MerchantNight, last: records.SnapshotRecord | None) -> list[str]:
+    """Accounts between which the list can be walked at several places at once; they decide the pace alone."""
+    if last is not None:
+        try:
+            return cuts_of_list(wiring.snapshots.account_ids(last.path, last.sha256))
+        except OutsideError as error:
+            logger.warning("the accounts are listed without the last snapshot's help: %s", error)
+    return cuts_of_ledger(night.ledger["account_id"].tolist())

@@ -148,6 +148,25 @@ class SnapshotStore:
             ) from None
         return Snapshot(accounts, ledger, metadata)
 
+    def account_ids(self, path: str, sha256: str) -> list[str]:
+        """The ids of a snapshot's accounts alone, in the order in which Stripe listed them.
+
+        Raises:
+            OutsideError: the file is missing, is not the one that was written, or cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        final = self._directory / _confined(path)
+        try:
+            if _sha256(final) != sha256:
+                raise OutsideError(f"snapshot {final} is damaged: it is not the file that was written")
+            table = parquet.read_table(final, columns=["account_id", "in_stripe"], partitioning=None)
+            ids: list[str] = table.filter(table["in_stripe"])["account_id"].to_pylist()
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            raise OutsideError(f"snapshot {final} cannot be read ({type(error).__name__})") from None
+        return ids
+
     def remove_leftovers(self) -> None:
         """Remove the temporary files that a killed run left; only ever call it under the lock."""
         for directory in self._directory.glob("merchant=*"):

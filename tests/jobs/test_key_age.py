@@ -165,7 +165,7 @@ def test_what_stripe_certainly_did_not_do_is_not_sent_and_free_for_the_next_nigh
 def test_a_sleep_between_the_intent_and_its_post(nights: Nights) -> None:
     """The wait for a slot is after the intent and before the check."""
     machine = Machine(nights, wall_moves(20))
-    assert machine.run(stripe={"requests_per_second": 1}) == 4
+    assert machine.run(stripe={"requests_per_second": 0.01}) == 4
     first = nights.by_authorization()["fcauth_1"]
     assert (first.state, first.calls, first.error_type) == ("not_sent", 0, "key_expired")
     assert nights.posts() == 2
@@ -176,7 +176,7 @@ def test_a_sleep_before_a_replay(nights: Nights) -> None:
     die(nights, "after_post")
     nights.world.advance(hours=19)
     machine = Machine(nights, wall_moves(1))
-    result = nights.run(clock=lambda: machine.wall, sleep=machine.sleep, stripe={"requests_per_second": 1})
+    result = nights.run(clock=lambda: machine.wall, sleep=machine.sleep, stripe={"requests_per_second": 0.01})
     assert result.exit_code == 0, "an unknown of an earlier run is not this run's"
     assert_ties(result)
     first = nights.by_authorization()["fcauth_1"]
