@@ -186,7 +186,7 @@ def one_line(text: str) -> str:
 
 
 def _written_out(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape", errors="surrogatepass").decode("ascii")
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -72,10 +72,9 @@ def _mask_token(found: re.Match[str]) -> str:
 
 
 def _decoded(token: str) -> str | None:
-    """Return what a base64 token says, or None where that is no printable text, as with ids and digests."""
+    """Return what a base64 token says, or None where that is no text, as with ids and digests."""
     padded = token + "=" * (-len(token) % 4)
     try:
-        plain = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True).decode("ascii")
+        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return plain if plain.isprintable() else None

@@ -157,3 +157,43 @@ def test_no_refusal_shows_the_key(key: str, merchant: dict[str, Any]) -> None:
     while error is not None:
         assert "Canary" not in "".join(traceback.format_exception_only(error))
         error = error.__context__
+
+
+def merchants(*named: dict[str, Any]) -> dict[str, Any]:
+    return {"merchants": [{"api_key_env": f"KEY_{one['name'].upper()}", **one} for one in named]}
+
+
+def test_every_fault_of_every_merchant_is_told_at_once() -> None:
+    settings = parse_settings(
+        merchants({"name": "a"}, {"name": "b", "mode": "live"}, {"name": "c"}, {"name": "d", "mode": "live"})
+    )
+    environment = {"KEY_B": RESTRICTED_TEST, "KEY_D": "rk_test_51OtherCanary"}
+    with pytest.raises(SettingsError) as caught:
+        read_api_keys(settings, environment)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["merchant a", "merchant c"]
+
+
+def test_of_several_wrong_modes_the_first_is_told_and_none_is_passed_over() -> None:
+    settings = parse_settings(merchants({"name": "a", "mode": "live"}, {"name": "b", "mode": "live"}, {"name": "c"}))
+    environment = {"KEY_A": RESTRICTED_TEST, "KEY_B": "rk_test_51OtherCanary", "KEY_C": "rk_test_51ThirdCanary"}
+    with pytest.raises(ModeMismatch, match=r"merchant a: mode is live, but \$KEY_A holds a sandbox key"):
+        read_api_keys(settings, environment)
+    settings = parse_settings(merchants({"name": "a", "mode": "live"}, {"name": "b"}))
+    with pytest.raises(SettingsError, match="merchant b"):
+        read_api_keys(settings, {"KEY_A": RESTRICTED_TEST})
+
+
+def test_a_key_file_may_have_a_byte_order_mark_and_be_as_long_as_allowed(tmp_path: Path) -> None:
+    for content in ("\ufeff" + RESTRICTED_TEST, RESTRICTED_TEST.ljust(4096)):
+        file = key_file(tmp_path, content)
+        assert read_api_key(MerchantSettings(name="main", api_key_file=file), {}, STRIPE).reveal() == RESTRICTED_TEST
+    with pytest.raises(SettingsError, match="longer than any key"):
+        read_api_key(MerchantSettings(name="main", api_key_file=key_file(tmp_path, " " * 4097)), {}, STRIPE)
+
+
+def test_a_key_file_of_other_bytes_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = key_file(tmp_path)
+    file.write_bytes(b"rk_test_\xff\xfe51Canary")
+    with pytest.raises(SettingsError, match="does not hold a Stripe API key") as caught:
+        read_api_key(MerchantSettings(name="main", api_key_file=file), {}, STRIPE)
+    assert "Canary" not in str(caught.value)

@@ -3,17 +3,20 @@ from __future__ import annotations
 import io
 import json
 import logging
+import resource
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jobs.logs import configure_logging, install_excepthook, print_masked_traceback
+from jobs.logs import configure_logging, disable_core_dumps, install_excepthook, one_line, print_masked_traceback
 
 SECRETS = (
     "fcsess_client_secret_AbCdEf123456",
@@ -247,3 +250,148 @@ def test_core_dumps_are_off_afterwards() -> None:
     program = "import resource; from jobs.logs import disable_core_dumps; disable_core_dumps(); print(resource.getrlimit(resource.RLIMIT_CORE))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "(0, 0)"
+
+
+def test_a_json_line_is_compact_ascii_and_names_only_what_was_given() -> None:
+    stream = logged()
+    logging.getLogger("jobs").info("Zürich", extra={"_private": 1, "bank": "\u2014"})
+    line = stream.getvalue()
+    assert line.isascii()
+    assert ", " not in line
+    assert '": ' not in line
+    (entry,) = entries(stream)
+    assert entry.pop("ts").endswith("Z")
+    assert entry == {"level": "info", "logger": "jobs", "message": "Zürich", "bank": "\u2014"}
+
+
+def test_a_record_may_name_another_run_and_text_lines_name_none() -> None:
+    stream = logged(run_id="run-1")
+    logging.getLogger("jobs").info("x", extra={"run_id": "run-2"})
+    assert [entry["run_id"] for entry in entries(stream)] == ["run-2"]
+    stream = logged("text", run_id="run-1")
+    logging.getLogger("jobs").info("x", extra={"bank": "a b", "pages": 3, "all": True})
+    assert stream.getvalue().endswith(" INFO    jobs: x bank=a b pages=3 all=true\n")
+    assert stream.getvalue()[: stream.getvalue().index(" ")].endswith("Z")
+
+
+def test_an_exception_is_told_whole_line_by_line_without_local_values() -> None:
+    stream = logged()
+    try:
+        hidden = "local" + "-value"
+        raise ValueError("bad")
+    except ValueError:
+        logging.getLogger("jobs").exception("failed")
+    assert hidden not in stream.getvalue()
+    told = entries(stream)[0]["exception"].split("\n")
+    assert (told[0], told[-1]) == ("Traceback (most recent call last):", "ValueError: bad")
+    assert [line for line in told if line.strip() == 'raise ValueError("bad")']
+
+
+def test_an_exception_without_a_traceback_and_one_that_was_formatted_before_are_told_too() -> None:
+    stream = logged()
+    logging.getLogger("jobs").error("failed", exc_info=ValueError(f"bad {SECRETS[0]}"))
+    record = logging.LogRecord("jobs", logging.ERROR, __file__, 1, "again", None, None)
+    record.exc_text = f"Traceback: {SECRETS[1]}"
+    logging.getLogger("jobs").handle(record)
+    logging.getLogger("jobs").error("where", stack_info=True)
+    first, second, third = (entry["exception"] for entry in entries(stream))
+    assert (first, second) == ("ValueError: bad [secret]", "Traceback: [secret]")
+    assert third.startswith("Stack (most recent call last):")
+
+
+def test_control_characters_are_written_out() -> None:
+    assert one_line("a\x1b[0m\n\u2028\ud800é") == "a\\x1b[0m\\n\\u2028\\ud800é"
+
+
+def nested(depth: int, kind: type) -> Any:
+    return "x" if not depth else {"in": nested(depth - 1, kind)} if kind is dict else [nested(depth - 1, kind)]
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_six_levels_stay_as_they_are_and_deeper_ones_become_text(kind: type) -> None:
+    """The record itself is the first level."""
+    stream = logged()
+    logging.getLogger("jobs").info("x", extra={"five": nested(5, kind), "six": nested(6, kind)})
+    (entry,) = entries(stream)
+    assert entry["five"] == nested(5, kind)
+    assert entry["six"] != nested(6, kind)
+    deepest = entry["six"]
+    for _ in range(5):
+        deepest = deepest["in"] if kind is dict else deepest[0]
+    assert deepest == str(nested(1, kind))
+
+
+def test_times_are_told_in_utc_wherever_the_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        stream = logged()
+        logging.getLogger("jobs").info("x", extra={"at": datetime(2026, 1, 1, 12, tzinfo=UTC)})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert entries(stream)[0]["at"] == "2026-01-01T12:00:00Z"
+
+
+class BrokenOnce(io.StringIO):
+    broken = True
+
+    def write(self, text: str) -> int:
+        if self.broken:
+            self.broken = False
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_nobody_who_stopped_reading_is_told_of_it() -> None:
+    stream = BrokenOnce()
+    configure_logging("json", stream=stream)
+    root = logging.getLogger()
+    root.handlers[:] = root.handlers[-1:]
+    logging.getLogger("jobs").info("x")
+    assert stream.getvalue() == ""
+
+
+def test_a_faulty_record_names_its_place() -> None:
+    stream = logged()
+    logging.getLogger("jobs.pull").info("%d accounts", "x")
+    assert stream.getvalue().startswith("a log record of jobs.pull:")
+
+
+def test_configuring_captures_warnings() -> None:
+    before = warnings.showwarning
+    logged()
+    assert warnings.showwarning is not before
+    logging.captureWarnings(False)
+
+
+def test_every_hook_shows_where_it_happened_and_nothing_where_nothing_did(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    install_excepthook(stream)
+    try:
+        raise RuntimeError(SECRETS[1])
+    except RuntimeError as error:
+        caught = error
+    trace = caught.__traceback__
+    hooks = (
+        lambda kind, error, trace: sys.excepthook(kind, error, trace),
+        lambda kind, error, trace: threading.excepthook(
+            SimpleNamespace(exc_type=kind, exc_value=error, exc_traceback=trace)  # type: ignore[arg-type]
+        ),
+        lambda kind, error, trace: sys.unraisablehook(
+            SimpleNamespace(exc_type=kind, exc_value=error, exc_traceback=trace)  # type: ignore[arg-type]
+        ),
+    )
+    for number, hook in enumerate(hooks, start=1):
+        hook(RuntimeError, caught.with_traceback(None), trace)
+        assert stream.getvalue().count("raise RuntimeError(SECRETS[1])") == number
+        hook(RuntimeError, None, trace)
+        hook(SystemExit, SystemExit(3), None)
+    assert stream.getvalue().count("RuntimeError: [secret]") == len(hooks)
+    assert "SystemExit" not in stream.getvalue()
+    assert capsys.readouterr().err == ""
+
+
+def test_core_dumps_are_off_for_good() -> None:
+    disable_core_dumps()
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)

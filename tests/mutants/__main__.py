@@ -2,6 +2,7 @@
 
 Each group below is changed in a copy of the tree and put to the tests that are about it. A change that survives must stand in
 `explained.toml` with the reason why it is no fault; any other fails the run. So does an explanation that nothing needs any more.
+Changes of nothing but the wording of a sentence for people (see `is_wording`) are counted and not listed.
 Only SQLite is asked: a server of one's own for each change would cost more than it could notice.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -107,6 +109,8 @@ def _try_group(group: Group, explained: dict[Change, str], children: int) -> int
         f"{group.name}: {len(results)} changes, "
         + ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
     )
+    wording = {name for name, change in survivors.items() if change not in explained and is_wording(change)}
+    survivors = {name: change for name, change in survivors.items() if name not in wording}
     unexplained = [(name, change) for name, change in survivors.items() if change not in explained]
     for name, change in unexplained:
         print(
@@ -120,8 +124,40 @@ def _try_group(group: Group, explained: dict[Change, str], children: int) -> int
     ]
     for change in stale:
         print(f"  explained, but no longer a survivor: {change.function}: {change.was!r} -> {change.becomes!r}")
-    print(f"  {len(survivors)} survive, {len(survivors) - len(unexplained)} of them explained")
+    print(
+        f"  {len(survivors)} survive, {len(survivors) - len(unexplained)} of them explained; besides, {len(wording)} changes of wording"
+    )
     return len(unexplained) + len(stale)
+
+
+_LITERAL = re.compile(r"""[rbf]*(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_WORDS_OF_A_SENTENCE = 3
+
+
+def is_wording(change: Change) -> bool:
+    """Whether a change touches nothing but one sentence for people: its case, letters put around it, or None in its place.
+
+    A sentence is a text of three words and more with spaces between them. Names, keys, formats and patterns are none, so that changes of
+    those still have to be noticed. Tests assert in a message what a person needs from it, not every letter.
+    """
+    literals = _LITERAL.findall(change.was)
+    for literal in filter(_is_sentence, literals):
+        if change.was.replace(literal, "None", 1) == change.becomes:
+            return True
+    became = _LITERAL.findall(change.becomes)
+    if _LITERAL.sub('""', change.was) != _LITERAL.sub('""', change.becomes) or len(literals) != len(became):
+        return False
+    changed = [(before, after) for before, after in zip(literals, became, strict=True) if before != after]
+    return bool(changed) and all(_is_sentence(before) and _same_words(before, after) for before, after in changed)
+
+
+def _is_sentence(literal: str) -> bool:
+    return " " in literal.strip("\"' ") and len(_WORD.findall(literal)) >= _WORDS_OF_A_SENTENCE
+
+
+def _same_words(before: str, after: str) -> bool:
+    return after.replace("XX", "").casefold() == before.casefold()
 
 
 def _copy_tree(tree: Path) -> None:
