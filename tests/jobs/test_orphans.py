@@ -97,11 +97,9 @@ def test_a_lost_session_is_found_by_its_customers_answer(
     assert made_for(nights, "fcauth_1") == [session_id]
 
 
-def test_the_key_of_a_creation_is_enough_and_says_nothing_of_an_answer(
-    make_nights: MakeNights, database_url: str
-) -> None:
+def test_the_key_of_a_creation_is_enough_and_says_nothing_of_an_answer(make_nights: MakeNights) -> None:
     behaviour = replace(Behaviour.quiet(), session_creation_emits_event=True)
-    nights = make_nights(small_world(behaviour=behaviour), database_url=database_url)
+    nights = make_nights(small_world(behaviour=behaviour))
     session_id = lose(nights)
     found = nights.next_night()
     assert orphans_of(found) == nothing(found=1)
@@ -126,8 +124,7 @@ def test_the_creation_of_a_known_session_is_no_hint_of_an_answer(make_nights: Ma
     assert row(result, "fcauth_2")["outcome_at_basis"] == "event"
 
 
-def test_a_session_of_another_customer_is_not_the_requests(both_nights: Nights) -> None:
-    nights = both_nights
+def test_a_session_of_another_customer_is_not_the_requests(nights: Nights) -> None:
     session_id = lose(nights)
     nights.world.advance(hours=2)
     nights.world.answer(session_id, "no_account")
@@ -140,8 +137,7 @@ def test_a_session_of_another_customer_is_not_the_requests(both_nights: Nights) 
     ] == ["unknown"]
 
 
-def test_of_two_sessions_that_fit_none_is_taken(both_nights: Nights) -> None:
-    nights = both_nights
+def test_of_two_sessions_that_fit_none_is_taken(nights: Nights) -> None:
     lost = lose(nights)
     nights.world.advance(hours=1)
     other = make_session(nights.server.base_url, "cus_1", "fcauth_1")
@@ -195,8 +191,7 @@ def test_sessions_for_other_purposes_cost_no_read(nights: Nights) -> None:
     assert (searches(result), orphans_of(result)) == (0, nothing())
 
 
-def test_after_thirty_days_no_event_tells_any_more(both_nights: Nights) -> None:
-    nights = both_nights
+def test_after_thirty_days_no_event_tells_any_more(nights: Nights) -> None:
     session_id = lose(nights)
     nights.world.advance(hours=2)
     nights.world.answer(session_id, "no_account")
@@ -207,8 +202,7 @@ def test_after_thirty_days_no_event_tells_any_more(both_nights: Nights) -> None:
     assert (first.state, first.session_id) == ("unknown", None)
 
 
-def test_events_that_could_not_be_read_are_read_by_the_next_night(both_nights: Nights) -> None:
-    nights = both_nights
+def test_events_that_could_not_be_read_are_read_by_the_next_night(nights: Nights) -> None:
     session_id = lose(nights)
     nights.world.advance(hours=2)
     nights.world.answer(session_id, "whole")
@@ -245,8 +239,7 @@ def test_a_session_that_could_not_be_read_is_read_by_the_next_night(nights: Nigh
     assert (orphans_of(found), row(found)["outcome"]) == (nothing(found=1), "failed")
 
 
-def test_accounts_that_came_back_without_a_known_session_are_said_once(both_nights: Nights) -> None:
-    nights = both_nights
+def test_accounts_that_came_back_without_a_known_session_are_said_once(nights: Nights) -> None:
     nights.world.faults.script("error_500_before", method="POST", times=3)
     nights.run()
     nights.world.heal_account("fca_1_1")
