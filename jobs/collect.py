@@ -11,6 +11,7 @@ from jobs.night import MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
 from reconcile.contacts import is_open
+from reconcile.ladder import eligible_dates
 from reconcile.model import PROVISIONAL_DAYS, Outcome, OutcomeKind, StoredRequest
 from reconcile.outcomes import (
     AccountStates,
@@ -46,16 +47,18 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
         for stored in records.provisional_requests(wiring.database, scope, since)
         if is_provisional(stored, stamp)
     ]
+    eligible = eligible_dates(records.open_breakages(wiring.database, scope), stamp)
     if night.work.collect_everything:
         due = [stored for stored in followed if is_open(stored)]
     else:
-        due = sessions_to_read(followed, night.changed_holders, night.hints.session_updated_at, stamp, policy)
+        updated = night.hints.session_updated_at
+        due = sessions_to_read(followed, night.changed_holders, updated, stamp, policy, eligible)
     looks = _read(wiring, night, due) | {one.stored.request.request_id: one.look for one in night.found}
     followed = found + followed
     lost = _lost(wiring, night)
     states = _states_of_customers(night, followed + lost)
     for stored in followed:
-        conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp)
+        conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp, eligible)
         if conclusion is None:
             night.looked_at.append(stored)
             continue

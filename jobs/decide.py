@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,10 +17,14 @@ from reconcile.breakages import BreakageStep, advance_breakages
 from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.errors import SettingsError
-from reconcile.model import AUTHORIZATION_STEPS, RelinkRequest, State, StoredRequest
+from reconcile.ladder import ELIGIBLE_STEPS, eligible_dates
+from reconcile.model import RelinkRequest, State, StoredRequest
 from reconcile.orphans import OUTAGE_ENDED
 from reconcile.outcomes import unmatched_accounts
 from reconcile.plan import PlanInputs, plan
+from reconcile.quiet import quiet_customers
+
+logger = logging.getLogger(__name__)
 
 
 def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
@@ -66,6 +71,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     matched = [*records.successors(wiring.database, scope), *night.successors]
     successors = {one.old_account_id: one.new_account_id for one in matched}
     moved = {old: new for old, new in successors.items() if old != new}
+    night.quiet = wiring.why_quiet()
     inputs = PlanInputs(
         scope=scope,
         stamp=stamp,
@@ -77,10 +83,17 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         held_authorizations=night.brakes.held_authorizations,
         only_authorizations=only,
         ignore_cooldown=work.ignore_cooldown,
+        suppressed_ids=night.suppressed_ids,
+        quiet=night.quiet,
+        quiet_until=quiet_customers(night.findings, night.history, wiring.policy, stamp),
+        eligible_dates=eligible_dates(night.breakages.open, stamp),
     )
     night.findings, night.plan = plan(night.findings, inputs)
     if agreed is not None:
         _keep_to_agreed(night, agreed)
+    if night.quiet is not None:
+        waiting = sum(decision.detail.startswith(night.quiet) for decision in night.plan.decisions)
+        logger.warning("%s: nobody is contacted; %d requests wait for the next run", night.quiet, waiting)
     if work.retries is not None:
         _list_those_left_out(night, work.retries.values())
 
@@ -178,9 +191,7 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
     now = wiring.clock()
     reached = set(
-        night.findings.loc[
-            night.findings["next_step"].isin([str(step) for step in AUTHORIZATION_STEPS]), "authorization_id"
-        ]
+        night.findings.loc[night.findings["next_step"].isin([str(step) for step in ELIGIBLE_STEPS]), "authorization_id"]
     )
     eligible = [one.key for one in breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
 

@@ -60,6 +60,8 @@ class MerchantNight:
     pulled: bool = False
     accounts: pd.DataFrame = field(default_factory=pd.DataFrame)
     ledger: pd.DataFrame = field(default_factory=pd.DataFrame)
+    suppressed_ids: frozenset[str] = frozenset()
+    quiet: str | None = None
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     history_changed: pd.DataFrame = field(default_factory=pd.DataFrame)
     changed_holders: frozenset[Holder] = frozenset()

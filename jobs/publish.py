@@ -169,6 +169,7 @@ def run_facts(
                 held_plan_hash=night.held_plan_hash,
                 why=night.why or "; ".join(night.brakes.reasons) or None,
                 basis_date=night.snapshot_date,
+                quiet=night.quiet,
             )
             for night in nights
         ],

@@ -62,6 +62,7 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
     ]
     sender = Sender(wiring, night.merchant)
     unreadable = 0
+    quiet: str | None = None
     try:
         with wiring.progress.step("relink requests", len(waiting)) as step, sender:
             for stored in sorted(waiting, key=lambda one: one.request.request_id):
@@ -70,6 +71,10 @@ def relink(wiring: Wiring, night: MerchantNight) -> None:
                 if bank is not None and sender.unavailable[bank] >= UNAVAILABLE_LIMIT:
                     _leave_bank(wiring, stored, sender.unavailable[bank])
                     step.advance()
+                    continue
+                quiet = quiet or wiring.why_quiet()
+                if quiet is not None:
+                    _leave_for_next_run(wiring, night, stored, quiet)
                     continue
                 try:
                     overtaken = _overtaken(wiring, night, stored)
@@ -96,6 +101,15 @@ def _leave_bank(wiring: Wiring, stored: StoredRequest, refusals: int) -> None:
     request_id, now = stored.request.request_id, wiring.clock()
     records.record_not_sent(wiring.database, request_id, now, error_type="institution_unavailable", error_message=why)
     logger.warning("request %s is not sent: %s", request_id, why)
+
+
+def _leave_for_next_run(wiring: Wiring, night: MerchantNight, stored: StoredRequest, quiet: str) -> None:
+    """A quiet time began while the run was sending: what is left is provably unsent, and its attempt stays free."""
+    why = f"{quiet} began before it was sent"
+    records.record_not_sent(
+        wiring.database, stored.request.request_id, wiring.clock(), error_type="quiet_time", error_message=why
+    )
+    night.skipped.append((stored.authorization_id, why))
 
 
 def _overtaken(wiring: Wiring, night: MerchantNight, stored: StoredRequest) -> bool:

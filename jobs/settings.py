@@ -41,6 +41,9 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+QuietDays = Annotated[int, Field(ge=0, le=3650)]
+ListQuery = Annotated[str, AfterValidator(checks.list_query), Field(max_length=100_000)]
 VariableName = Annotated[str, AfterValidator(checks.variable_name)]
 FilePath = Annotated[Path, BeforeValidator(checks.file_path), Field(strict=False)]
 
@@ -99,6 +102,8 @@ class LedgerSettings(_Section):
 
     url: Annotated[str, AfterValidator(checks.ledger_url)] | None = Field(default=None, repr=False)
     query: Annotated[str, AfterValidator(checks.ledger_query), Field(max_length=100_000)] | None = None
+    suppression_query: ListQuery | None = None
+    suppression_file: FilePath | None = None
 
 
 class DeliveryRuleSettings(_Section):
@@ -135,9 +140,26 @@ class RelinkSettings(_Section):
     )
     causes_to_review: Annotated[tuple[Cause, ...], Field(strict=False), AfterValidator(checks.distinct)] = ()
     expiring_within_days: Annotated[int, Field(ge=0, le=3650)] = 14
+    ladder_days: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=0, le=3650)], ...],
+            Field(strict=False, max_length=100),
+            AfterValidator(checks.ladder),
+        ]
+        | None
+    ) = None
     cooldown_days: Annotated[int, Field(ge=2, le=3650)] = 4
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     pending_days: Days = 7
+    quiet_weekdays: Annotated[tuple[Weekday, ...], Field(strict=False), AfterValidator(checks.distinct)] = ()
+    quiet_dates: Annotated[
+        tuple[Annotated[str, BeforeValidator(checks.quiet_date)], ...],
+        Field(strict=False),
+        AfterValidator(checks.distinct),
+    ] = ()
+    quiet_hours: Annotated[str, AfterValidator(checks.quiet_hours)] | None = None
+    quiet_days_after_disconnected: QuietDays = 0
+    quiet_days_after_access_denied: QuietDays = 0
     max_requests_per_run: Annotated[int, Field(ge=0, le=10**9)] = 1000
     max_requests_per_institution: Annotated[int, Field(ge=0, le=10**9)] | None = None
     allow_widening: bool = True
@@ -312,7 +334,7 @@ def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:
     """
     ledger = settings.ledger
     relink = settings.relink.model_dump(mode="json")
-    for name in ("reasons", "causes_to_review", "refresh_after"):
+    for name in ("reasons", "causes_to_review", "quiet_weekdays", "quiet_dates", "refresh_after"):
         relink[name] = sorted(relink[name])
     relink["delivery_rules"] = [rule for rule in relink["delivery_rules"] if rule["merchant"] in (None, merchant.name)]
     deciding = {
@@ -321,6 +343,7 @@ def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:
         "stand_in": checks.is_loopback(settings.stripe.api_base),
         "api_version": settings.stripe.api_version,
         "ledger": [without_password(ledger.url) if ledger.url else None, ledger.query],
+        "suppression": [ledger.suppression_query, str(ledger.suppression_file or "")],
         "relink": relink,
         "brakes": settings.brakes.model_dump(mode="json"),
         "timezone": settings.schedule.timezone,
@@ -335,6 +358,7 @@ def settings_for_record(settings: Settings) -> dict[str, Any]:
     for section in ("database", "ledger"):
         if record[section]["url"]:
             record[section]["url"] = without_password(record[section]["url"])
-    if settings.ledger.query:
-        record["ledger"]["query"] = mask(settings.ledger.query)
+    for name in ("query", "suppression_query"):
+        if record["ledger"][name]:
+            record["ledger"][name] = mask(record["ledger"][name])
     return record

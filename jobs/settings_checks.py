@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, time
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -25,6 +26,9 @@ DEFAULT_CRON = "30 3 * * *"
 _MERCHANT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})\.preview")
+_QUIET_HOURS = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
+LEAST_LADDER_GAP_DAYS = 2
+
 _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg://"
 
@@ -136,6 +140,58 @@ def ledger_query(value: str) -> str:
     if problem:
         raise ValueError(f"{problem}; write one SELECT that yields the ledger's columns")
     return tidy_query(value)
+
+
+def list_query(value: str) -> str:
+    """One statement that reads a list."""
+    problem = query_problem(value)
+    if problem:
+        raise ValueError(f"{problem}; write one SELECT")
+    return tidy_query(value)
+
+
+def ladder(days: tuple[int, ...]) -> tuple[int, ...]:
+    """Days of an outage on which its attempts are due, each at least two after the one before."""
+    if not days:
+        raise ValueError("has no step; write null for no ladder")
+    if any(later - earlier < LEAST_LADDER_GAP_DAYS for earlier, later in pairwise(days)):
+        raise ValueError("must rise by at least 2 days from step to step, as in [0, 4, 11]")
+    return days
+
+
+def quiet_date(value: object) -> str:
+    """A date of one year, or a month and day of every year."""
+    text = value.isoformat() if isinstance(value, date) else value
+    if isinstance(text, str):
+        try:
+            # 2024 had a 29 February.
+            date.fromisoformat(text if len(text) == 10 else f"2024-{text}")
+            return text
+        except ValueError:
+            pass
+    raise ValueError('must be a date such as 2026-12-25, or "12-25" for every year')
+
+
+def quiet_hours(value: str) -> str:
+    """Two times of day; the span may pass midnight."""
+    parse_quiet_hours(value)
+    return value
+
+
+def parse_quiet_hours(value: str) -> tuple[time, time]:
+    """Both ends of a span such as `20:00-08:00`.
+
+    Raises:
+        ValueError: it is none, or an empty one.
+    """
+    match = _QUIET_HOURS.fullmatch(value)
+    try:
+        start, end = (time.fromisoformat(part) for part in (match[1], match[2])) if match else (time.min, time.min)
+    except ValueError:
+        start = end = time.min
+    if start == end:
+        raise ValueError('must be two different times of day, as in "20:00-08:00"')
+    return start, end
 
 
 def return_url(value: str) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 from jobs.settings_checks import DEFAULT_KEY_VARIABLE, STRIPE_API, STRIPE_ENDPOINT_LIMIT, STRIPE_LIMIT, is_loopback
 from jobs.settings_source import Fault
 
+DEFAULT_MAX_ATTEMPTS = 4
+WEEKDAYS = {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+
 
 def relation_faults(values: Mapping[str, Any]) -> list[Fault]:
     """What is wrong between settings that are each right alone; looks at them as written, so that one fault hides no other."""
@@ -15,6 +18,7 @@ def relation_faults(values: Mapping[str, Any]) -> list[Fault]:
         *_merchant_faults(values),
         *_ledger_faults(_mapping(values.get("ledger"))),
         *_stripe_faults(values),
+        *_relink_faults(_mapping(values.get("relink"))),
         *_delivery_faults(values),
     ]
 
@@ -49,6 +53,21 @@ def _ledger_faults(ledger: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(
                 ("ledger", name), f"is missing beside ledger.{other}; set both, or neither for the embedded table"
             )
+
+    for name in ("suppression_query",):
+        if ledger.get(name) is not None and ledger.get("url") is None:
+            yield Fault(("ledger", name), "is asked of the database at ledger.url, which is null; set both")
+
+
+def _relink_faults(relink: Mapping[str, Any]) -> Iterator[Fault]:
+    ladder, most = relink.get("ladder_days"), relink.get("max_attempts", DEFAULT_MAX_ATTEMPTS)
+    if isinstance(ladder, list) and isinstance(most, int) and len(ladder) > most:
+        yield Fault(
+            ("relink", "ladder_days"),
+            f"has {len(ladder)} steps, of which only {most} would be made: raise max_attempts, or drop the last ones",
+        )
+    if set(map(str, relink.get("quiet_weekdays") or ())) >= WEEKDAYS:
+        yield Fault(("relink", "quiet_weekdays"), "names all seven, so nobody would ever be asked; leave one out")
 
 
 def _stripe_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ import logging
 from jobs.adapters import records
 from jobs.events import read_hints
 from jobs.ledger_check import read_ledger
+from jobs.merchant_lists import read_suppressed
 from jobs.night import Hints, MerchantNight
 from jobs.pull import cuts_of_ledger, cuts_of_list, pull_accounts, vanished_accounts
 from jobs.settings import settings_for_record
@@ -27,7 +28,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
     The ledger is read first: it costs no read at Stripe, and a faulty one stops the run before any is spent.
 
     Raises:
-        LedgerError: the ledger cannot be read or breaks its contract.
+        LedgerError: the ledger, or a list of whom never to contact, cannot be read or breaks its contract.
         IncompletePull: Stripe's pages are not a complete list.
         DecisionNeeded: too many accounts vanished since the last snapshot.
     """
@@ -37,6 +38,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
         raise LedgerError(
             f"the ledger has no row for merchant {scope.merchant}: correct the query or the column `merchant`"
         )
+    night.suppressed_ids = read_suppressed(wiring.settings).get(scope.merchant, frozenset())
     resumed = _snapshot_to_resume(wiring, night)
     stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else resumed
     if stored is not None:

@@ -8,15 +8,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from jobs.adapters.database import Database, open_database
 from jobs.api_key import ApiKey, read_api_keys
 from jobs.clock import Clock, elapsed_seconds, system_clock
 from jobs.progress import Progress, Quiet
 from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
+from jobs.settings_checks import parse_quiet_hours
 from reconcile.errors import ReportError
 from reconcile.model import Scope
-from reconcile.policy import BrakePolicy, DeliveryRule, RelinkPolicy
+from reconcile.policy import BrakePolicy, DeliveryRule, QuietTimes, RelinkPolicy
 
 if TYPE_CHECKING:
     from jobs.adapters.lease import Lease
@@ -55,6 +57,13 @@ class Wiring:
     merchants: tuple[Merchant, ...] = ()
     lease: Lease | None = None
     elapsed_seconds: Callable[[], float] = elapsed_seconds
+
+    def why_quiet(self) -> str | None:
+        """Why nobody is contacted right now, in words; None where people are."""
+        chosen = self.settings.relink
+        hours = None if chosen.quiet_hours is None else parse_quiet_hours(chosen.quiet_hours)
+        quiet = QuietTimes(chosen.quiet_weekdays, chosen.quiet_dates, hours)
+        return quiet.why_quiet(self.clock().astimezone(ZoneInfo(self.settings.schedule.timezone)))
 
     @property
     def reports(self) -> ReportDirectory:

@@ -42,6 +42,7 @@ class Contacts:
     highest_attempt: Mapping[BreakageKey, int] = field(default_factory=dict)
     account_attempts: Mapping[tuple[BreakageKey, str], int] = field(default_factory=dict)
     last_attempt: Mapping[BreakageKey, date] = field(default_factory=dict)
+    first_request: Mapping[BreakageKey, date] = field(default_factory=dict)
     last_contact: Mapping[Holder, date] = field(default_factory=dict)
     requested_today: int = 0
     requested_today_by_institution: Mapping[str, int] = field(default_factory=dict)
@@ -69,6 +70,7 @@ def sum_up_contacts(
     highest: dict[BreakageKey, int] = {}
     of_account: Counter[tuple[BreakageKey, str]] = Counter()
     last_attempt: dict[BreakageKey, date] = {}
+    first_request: dict[BreakageKey, date] = {}
     last_contact: dict[Holder, date] = {}
     today: Counter[str] = Counter()
     last_hosted: dict[Holder | str, datetime] = {}
@@ -79,6 +81,7 @@ def sum_up_contacts(
         if stored.state in UNSENT:
             continue
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
+        first_request[key] = min(first_request.get(key, stored.business_date), stored.business_date)
         if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
             today[stored.request.institution_name or ""] += 1
         forgiven = stored.state == State.REJECTED and stored.request.request_id in tried_again
@@ -109,6 +112,7 @@ def sum_up_contacts(
         highest_attempt=highest,
         account_attempts=of_account,
         last_attempt=last_attempt,
+        first_request=first_request,
         last_contact=last_contact,
         requested_today=today.total(),
         requested_today_by_institution=today,

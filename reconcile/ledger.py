@@ -166,7 +166,7 @@ def read_cells(row: Mapping[str, object], merchants: Sequence[str]) -> tuple[dic
     return values, problems
 
 
-def _identifier(value: object) -> str:
+def identifier(value: object) -> str:
     text = _text(value)
     if text is None:
         raise BadCell("is missing; every row needs one")
@@ -191,7 +191,7 @@ def _split_permissions(text: str) -> tuple[str, ...] | None:
     names = {name.strip().lower() for name in text.split(",")} - {""}
     unknown = sorted(names - set(PERMISSIONS))
     if unknown:
-        raise BadCell(f"names {_shown(', '.join(unknown))}, which is no permission; known: {', '.join(PERMISSIONS)}")
+        raise BadCell(f"names {shown(', '.join(unknown))}, which is no permission; known: {', '.join(PERMISSIONS)}")
     return tuple(sorted(names)) or None
 
 
@@ -202,7 +202,7 @@ def _one_of(words: tuple[str, str]) -> Callable[[object], str]:
         text = _text(value)
         word = words[0] if text is None else text.lower()
         if word not in words:
-            raise BadCell(f"is {_shown(word)}; write {words[0]} or {words[1]}")
+            raise BadCell(f"is {shown(word)}; write {words[0]} or {words[1]}")
         return word
 
     return read
@@ -216,7 +216,7 @@ def _truth(value: object) -> bool:
         return False
     truth = _TRUTHS.get(text.lower())
     if truth is None:
-        raise BadCell(f"is {_shown(text)}; write true, false, yes, no, 1 or 0")
+        raise BadCell(f"is {shown(text)}; write true, false, yes, no, 1 or 0")
     return truth
 
 
@@ -236,7 +236,7 @@ def _amount(value: object) -> int | None:
         amount = int(text) if _WHOLE_NUMBER.fullmatch(text) else None
     if amount is None:
         advice = "write the amount in minor units (cents) as a whole number, without decimals, separators or signs of currency"
-        raise BadCell(f"is {_shown(str(value))}; {advice}")
+        raise BadCell(f"is {shown(str(value))}; {advice}")
     if abs(amount) > LARGEST_AMOUNT:
         raise BadCell(f"is beyond {LARGEST_AMOUNT:,}; is it in minor units of its currency?")
     return amount
@@ -245,7 +245,7 @@ def _amount(value: object) -> int | None:
 def _currency(value: object) -> str | None:
     text = _text(value)
     if text is not None and not _CURRENCY.fullmatch(text):
-        raise BadCell(f"is {_shown(text)}; write three letters (ISO 4217), such as USD")
+        raise BadCell(f"is {shown(text)}; write three letters (ISO 4217), such as USD")
     return text.upper() if text else None
 
 
@@ -270,7 +270,7 @@ def _merchant(value: object, merchants: Sequence[str]) -> str:
             return merchants[0]
         raise BadCell(f"is missing, and the settings name several; write one of {', '.join(merchants)}")
     if text not in merchants:
-        raise BadCell(f"is {_shown(text)}, which the settings do not name; known: {', '.join(merchants)}")
+        raise BadCell(f"is {shown(text)}, which the settings do not name; known: {', '.join(merchants)}")
     return text
 
 
@@ -283,7 +283,7 @@ def _text(value: object) -> str | None:
     raise BadCell(f"is not text but {type(value).__name__}")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A cell's content in a message: short, printable and masked."""
     plain = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:200])
     masked = mask(plain)
@@ -292,7 +292,7 @@ def _shown(text: str) -> str:
 
 def shown_key(value: object) -> str:
     """The account id of a row as far as it can be shown."""
-    return "without an id" if value is None or value == "" else _shown(str(value)).strip("'")
+    return "without an id" if value is None or value == "" else shown(str(value)).strip("'")
 
 
 def _count(number: int, what: str) -> str:
@@ -300,8 +300,8 @@ def _count(number: int, what: str) -> str:
 
 
 _READERS: tuple[tuple[str, Callable[[object], object]], ...] = (
-    ("account_id", _identifier),
-    ("account_holder_id", _identifier),
+    ("account_id", identifier),
+    ("account_holder_id", identifier),
     ("required_permissions", _permissions),
     ("purpose", _one_of(("data", "payments"))),
     ("status", _one_of(("open", "closed"))),

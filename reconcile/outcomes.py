@@ -11,9 +11,11 @@ import pandas as pd
 
 from reconcile.classify import flags
 from reconcile.contacts import is_open
+from reconcile.ladder import answer_until
 from reconcile.model import (
     PROVISIONAL,
     PROVISIONAL_DAYS,
+    BreakageKey,
     CoveredAccount,
     Finding,
     Holder,
@@ -42,6 +44,9 @@ ANSWERS = (
 AccountStates = Mapping[str, Mapping[str, Any]]
 """Account rows (`frames.ACCOUNTS` columns) by account id."""
 
+EligibleDates = Mapping[BreakageKey, date]
+"""Since which business date each open breakage could be asked about, from where a ladder counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -66,6 +71,7 @@ def sessions_to_read(
     updated_sessions: Collection[str],
     stamp: RunStamp,
     policy: RelinkPolicy,
+    eligible_dates: EligibleDates | None = None,
 ) -> list[StoredRequest]:
     """The requests whose session is worth a read tonight, since reads are rationed by Stripe.
 
@@ -78,7 +84,7 @@ def sessions_to_read(
             continue
         changed = stored.request.holder in changed_holders or stored.session_id in updated_sessions
         if is_open(stored):
-            if changed or _checkpoint_due(stored, stamp) or age_days(stored, stamp) > policy.pending_days:
+            if changed or _checkpoint_due(stored, stamp) or _overdue(stored, policy, stamp, eligible_dates):
                 chosen.append(stored)
         elif is_provisional(stored, stamp) and changed:
             chosen.append(stored)
@@ -86,7 +92,12 @@ def sessions_to_read(
 
 
 def conclude(
-    stored: StoredRequest, look: Look | None, tonight: AccountStates, policy: RelinkPolicy, stamp: RunStamp
+    stored: StoredRequest,
+    look: Look | None,
+    tonight: AccountStates,
+    policy: RelinkPolicy,
+    stamp: RunStamp,
+    eligible_dates: EligibleDates | None = None,
 ) -> Conclusion | None:
     """What tonight's look at a request concludes, or None where a provisional outcome stands.
 
@@ -96,7 +107,8 @@ def conclude(
     """
     seen = dict(tonight) if look is None or look.session is None else _with_session_accounts(tonight, look.session)
     cured = sum(is_cured(account, seen.get(account.account_id), policy, stamp) for account in stored.request.covered)
-    kind, successors = _decide(stored, look, seen, cured, policy, stamp)
+    overdue = _overdue(stored, policy, stamp, eligible_dates)
+    kind, successors = _decide(stored, look, seen, cured, overdue)
     if not is_open(stored) and kind not in ANSWERS:
         return None
     session = None if look is None else look.session
@@ -126,14 +138,14 @@ def _previous(stored: StoredRequest, kind: OutcomeKind) -> str | None:
 
 
 def _decide(
-    stored: StoredRequest, look: Look | None, seen: AccountStates, cured: int, policy: RelinkPolicy, stamp: RunStamp
+    stored: StoredRequest, look: Look | None, seen: AccountStates, cured: int, overdue: bool
 ) -> tuple[OutcomeKind, list[Successor]]:
     session = None if look is None else look.session
     if look is not None and look.gone:
         return OutcomeKind.REVIEW, []
     if session is not None and session.result_authorization is not None:
         if session.result_authorization != stored.authorization_id:
-            return _new_authorization(stored, session.result_authorization, seen, policy, stamp)
+            return _new_authorization(stored, session.result_authorization, seen, overdue)
         if cured == len(stored.request.covered):
             return OutcomeKind.RELINKED, []
         if cured:
@@ -147,7 +159,7 @@ def _decide(
             return OutcomeKind.CANCELLED, []
         if session.status == "succeeded":
             return OutcomeKind.REVIEW, []
-    return _unanswered(stored, look, cured, policy, stamp), []
+    return _unanswered(stored, look, cured, overdue), []
 
 
 def linked_another(request: RelinkRequest, session: SessionRecord) -> bool:
@@ -157,27 +169,25 @@ def linked_another(request: RelinkRequest, session: SessionRecord) -> bool:
     return free and bool(linked) and linked.isdisjoint(account.account_id for account in request.covered)
 
 
-def _unanswered(
-    stored: StoredRequest, look: Look | None, cured: int, policy: RelinkPolicy, stamp: RunStamp
-) -> OutcomeKind:
+def _unanswered(stored: StoredRequest, look: Look | None, cured: int, overdue: bool) -> OutcomeKind:
     """Without a look at the session nothing is called healed or expired: the customer may just have answered."""
     if look is None:
         return OutcomeKind.PENDING
     if cured == len(stored.request.covered):
         return OutcomeKind.HEALED
-    if age_days(stored, stamp) > policy.pending_days:
+    if overdue:
         return OutcomeKind.EXPIRED
     return OutcomeKind.PENDING
 
 
 def _new_authorization(
-    stored: StoredRequest, new_authorization_id: str, seen: AccountStates, policy: RelinkPolicy, stamp: RunStamp
+    stored: StoredRequest, new_authorization_id: str, seen: AccountStates, overdue: bool
 ) -> tuple[OutcomeKind, list[Successor]]:
     successors, ambiguous = match_successors(stored, new_authorization_id, seen)
     if ambiguous:
         return OutcomeKind.REVIEW, successors
     visible = any(row["authorization_id"] == new_authorization_id for row in seen.values())
-    if not visible and age_days(stored, stamp) <= policy.pending_days:
+    if not visible and not overdue:
         return OutcomeKind.PENDING, []
     return OutcomeKind.NEW_AUTHORIZATION, successors
 
@@ -283,6 +293,13 @@ def is_provisional(stored: StoredRequest, stamp: RunStamp) -> bool:
 def age_days(stored: StoredRequest, stamp: RunStamp) -> int:
     """Business dates since the request, never negative."""
     return max(0, (stamp.business_date - stored.business_date).days)
+
+
+def _overdue(
+    stored: StoredRequest, policy: RelinkPolicy, stamp: RunStamp, eligible_dates: EligibleDates | None
+) -> bool:
+    """Whether the answer is waited for no longer."""
+    return stamp.business_date > answer_until(stored, policy, eligible_dates or {})
 
 
 def unmatched_accounts(requests: Sequence[StoredRequest], successors: Mapping[str, str]) -> frozenset[str]:

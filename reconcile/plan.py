@@ -16,6 +16,7 @@ from reconcile.classify import Flags, flags
 from reconcile.contacts import Contacts
 from reconcile.delivery import DELIVERY_METHODS, UNAVAILABLE_LIMIT, delivery_of, hosted_too_soon
 from reconcile.frames import FINDINGS, arrow_series, check
+from reconcile.ladder import contact_gap_days, most_attempts, step_due
 from reconcile.model import (
     KIND_OF_FINDING,
     AuthorizationDecision,
@@ -30,6 +31,7 @@ from reconcile.model import (
     Scope,
 )
 from reconcile.policy import RelinkPolicy
+from reconcile.quiet import Bank
 from reconcile.request import (
     AFFECTED_NAMES,
     REQUEST_COLUMNS,
@@ -55,7 +57,9 @@ class PlanInputs:
 
     `successors` maps an old account id to its new, other one; `unmatched_accounts` were covered by a request that ended under a new
     authorization and have no proven successor; `held_authorizations` are stopped by a brake; `only_authorizations` narrows the
-    plan to what a person asked for.
+    plan to what a person asked for. `suppressed_ids` are holders and accounts that a list of the merchant's forbids to contact;
+    `quiet` says why nobody is contacted at this time, None where people are; `quiet_until` until when some customers are left
+    alone about a bank; `eligible_dates` since when each breakage could be asked about.
     """
 
     scope: Scope
@@ -68,6 +72,10 @@ class PlanInputs:
     held_authorizations: Collection[str] = ()
     only_authorizations: frozenset[str] | None = None
     ignore_cooldown: bool = False
+    suppressed_ids: Collection[str] = frozenset()
+    quiet: str | None = None
+    quiet_until: Mapping[Bank, date] = field(default_factory=dict)
+    eligible_dates: Mapping[BreakageKey, date] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, S
             NextStep.NOT_RELINKABLE,
         ),
         (flags(finding.isin([Finding.UNREADABLE, Finding.NOT_IN_LEDGER, Finding.HOLDER_MISMATCH])), NextStep.REVIEW),
-        (_silenced(findings), NextStep.DO_NOT_CONTACT),
+        (_silenced(findings, inputs.suppressed_ids), NextStep.DO_NOT_CONTACT),
         (np.logical_or.reduce(list(concerns.values())), NextStep.REVIEW),
         (affected & ~flags(finding.isin(inputs.policy.reasons)), NextStep.REASON_OFF),
     ]
@@ -173,10 +181,11 @@ def _replaced(findings: pd.DataFrame, successors: Mapping[str, str]) -> Flags:
     return moved & (in_ledger | ~flags(successor.isin(named)))
 
 
-def _silenced(findings: pd.DataFrame) -> Flags:
-    """Every account of a holder that the ledger marks `do_not_contact` anywhere."""
-    silent = set(findings.loc[flags(findings["do_not_contact"]), "ledger_holder_id"].dropna())
-    return flags(findings["account_holder_id"].isin(silent)) | flags(findings["ledger_holder_id"].isin(silent))
+def _silenced(findings: pd.DataFrame, suppressed_ids: Collection[str]) -> Flags:
+    """Every account of a holder that the ledger marks `do_not_contact` anywhere or a list suppresses, and every suppressed account."""
+    silent = set(findings.loc[flags(findings["do_not_contact"]), "ledger_holder_id"].dropna()) | set(suppressed_ids)
+    names = ("account_holder_id", "ledger_holder_id", "account_id")
+    return flags(findings[list(names)].isin(silent).any(axis=1))
 
 
 def _disputed_authorizations(findings: pd.DataFrame) -> set[str]:
@@ -203,11 +212,11 @@ Decided = dict[str, tuple[NextStep, str]]
 def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) -> tuple[list[Candidate], Decided]:
     """Authorizations that no standing fact rules out, most urgent first; and the steps of those that one does."""
     breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
-    replaced = set(inputs.successors)
+    left_out = {*inputs.successors, *inputs.suppressed_ids}
     decided: Decided = {}
     candidates: list[Candidate] = []
     for authorization_id, rows in _by_authorization(findings, undecided):
-        covered = covered_accounts(rows, replaced)
+        covered = covered_accounts(rows, left_out)
         possible = [
             _candidate(authorization_id, rows, part, breakages, inputs)
             for part in covered_at_once(covered)
@@ -281,13 +290,23 @@ def _standing_step(candidate: Candidate, inputs: PlanInputs) -> tuple[NextStep, 
     session_id = contacts.open_authorizations.get(candidate.authorization_id)
     if session_id is not None:
         return NextStep.OPEN_SESSION, f"session {session_id} is still open"
-    attempts = contacts.attempts.get(breakage, 0)
-    if attempts >= policy.max_attempts:
-        return NextStep.ATTEMPTS_EXHAUSTED, f"{attempts} of {policy.max_attempts} attempts are spent"
-    days = (contacts.last_contact.get(candidate.holder), contacts.last_attempt.get(breakage))
-    asked = [day for day in days if day is not None]
-    if asked and (today - max(asked)).days < policy.cooldown_days and not inputs.ignore_cooldown:
-        return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {policy.cooldown_days} days after"
+    attempts, most = contacts.attempts.get(breakage, 0), most_attempts(policy)
+    if attempts >= most:
+        return NextStep.ATTEMPTS_EXHAUSTED, f"{attempts} of {most} attempts are spent"
+    if inputs.ignore_cooldown:
+        return None
+    dates = [contacts.last_contact.get(candidate.holder), contacts.last_attempt.get(breakage)]
+    asked = [day for day in dates if day is not None]
+    gap = contact_gap_days(policy)
+    if asked and (today - max(asked)).days < gap:
+        return NextStep.COOLDOWN, f"last asked on {max(asked)}, next {gap} days after"
+    eligible = min(inputs.eligible_dates.get(breakage, today), contacts.first_request.get(breakage, today))
+    due = step_due(policy, attempts, eligible)
+    if due is not None and today < due:
+        return NextStep.COOLDOWN, f"step {attempts + 1} of {most} of the ladder is due on {due}"
+    until = inputs.quiet_until.get((candidate.holder, candidate.institution_name))
+    if until is not None and today < until:
+        return NextStep.COOLDOWN, f"the customer withdrew at this bank and is left alone until {until}"
     return None
 
 
@@ -340,6 +359,8 @@ def _spend(candidates: Sequence[Candidate], inputs: PlanInputs) -> Iterator[tupl
             yield candidate, NextStep.COOLDOWN, "the same customer is asked about another authorization tonight"
         elif candidate.authorization_id in inputs.held_authorizations:
             yield candidate, NextStep.HELD_BY_BRAKE, "a brake holds it until a person releases it"
+        elif inputs.quiet is not None:
+            yield candidate, NextStep.CAPPED, f"{inputs.quiet}: nobody is contacted, the next run takes it up"
         elif left <= 0:
             yield candidate, NextStep.CAPPED, f"max_requests_per_run is {policy.max_requests_per_run}"
         elif ceiling is not None and by_institution[institution] >= ceiling:

@@ -29,13 +29,13 @@ NEXT_STEPS: Mapping[str, str] = {
     NextStep.REPLACED: "The account lives on under a new authorization; change the ledger to name its successor.",
     NextStep.NOT_RELINKABLE: "No relink can help; the customer has to connect afresh or another way has to be found.",
     NextStep.REVIEW: "A person has to look, because the job would otherwise have to guess.",
-    NextStep.DO_NOT_CONTACT: "The ledger forbids contacting this customer.",
+    NextStep.DO_NOT_CONTACT: "The ledger or a suppression list forbids contacting this customer or about this account.",
     NextStep.REASON_OFF: "The settings leave requests for this reason out.",
     NextStep.OPEN_SESSION: "An earlier request is still waiting for the customer's answer.",
-    NextStep.ATTEMPTS_EXHAUSTED: "The customer was asked as often as the settings allow for this breakage.",
-    NextStep.COOLDOWN: "The customer was asked too recently, or is being asked tonight for another authorization.",
+    NextStep.ATTEMPTS_EXHAUSTED: "The customer was asked as often as the settings allow for this breakage, or the ladder's last step brought no answer: now it is a person's.",
+    NextStep.COOLDOWN: "The customer was asked too recently, is being asked tonight for another authorization, is before the next step of the ladder, or is left alone after withdrawing at the bank.",
     NextStep.HELD_BY_BRAKE: "So much broke at once that a person has to release the requests first.",
-    NextStep.CAPPED: "The night's limit on requests was used up by more urgent ones.",
+    NextStep.CAPPED: "The night's limit on requests was used up by more urgent ones, or nobody is contacted at this time because it is a quiet one.",
     NextStep.REQUEST: "The customer is asked to relink tonight.",
 }
 

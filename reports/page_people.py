@@ -53,6 +53,8 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
             yield Notice(
                 f"A brake holds the requests of merchant {one['merchant']}: {one['why'] if one['complete'] and one['why'] else 'see below'}."
             )
+        if one.get("quiet"):
+            yield Notice(f"Merchant {one['merchant']}: nobody was contacted, {one['quiet']}.", bad=False)
     for result, words in (
         ("rejected", "refused by Stripe"),
         ("unknown", "sent without a certain answer"),
@@ -145,6 +147,15 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
             _answer,
         ),
         *_reviews(accounts, {(row["merchant"], row["authorization_id"]) for row in unknown}),
+        _need(
+            "attempts_exhausted",
+            "Customers who were asked as often as the settings allow",
+            "Nothing more is sent about this outage. Call or write to the customer yourself, or close the account in the ledger; "
+            "when it works again the job notices by itself.",
+            "accounts.parquet where next_step = 'attempts_exhausted'",
+            _where(accounts, "next_step", "attempts_exhausted"),
+            _account,
+        ),
         _replaced(accounts, tables["account_successors"]),
     ]
     return [need for need in found if need.count.value]

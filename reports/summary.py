@@ -47,7 +47,7 @@ class Basis(StrEnum):
 class MerchantRun:
     """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases.
 
-    `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
+    `quiet` is why nobody was contacted at that time. `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
     """
 
     merchant: str
@@ -58,6 +58,7 @@ class MerchantRun:
     why: str | None = None
     held_plan_hash: str | None = None
     basis_date: date | None = None
+    quiet: str | None = None
 
     def basis(self, run_date: date) -> Basis | None:
         """What it stands on, seen from the report's business date."""

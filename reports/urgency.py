@@ -55,7 +55,7 @@ URGENCIES: Mapping[str, Mapping[str, Urgency]] = {
         NextStep.DO_NOT_CONTACT: _LEFT,
         NextStep.REASON_OFF: _LEFT,
         NextStep.OPEN_SESSION: _WAITING,
-        NextStep.ATTEMPTS_EXHAUSTED: _LOST,
+        NextStep.ATTEMPTS_EXHAUSTED: _PERSON,
         NextStep.COOLDOWN: _WAITING,
         NextStep.HELD_BY_BRAKE: _PERSON,
         NextStep.CAPPED: _WAITING,

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,15 +45,27 @@ _READ_ONLY = {
 }
 
 
-def read_query(url: str, query: str) -> Iterator[dict[str, object]]:
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What rows are read for: the setting that gives them, the columns that are taken, and those that must be there."""
+
+    setting: str
+    columns: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+LEDGER = RowShape("ledger.query", LEDGER_COLUMNS, REQUIRED_COLUMNS)
+
+
+def read_query(url: str, query: str, shape: RowShape = LEDGER) -> Iterator[dict[str, object]]:
     """Yield each row that a SELECT gives, as `read_chunks` reads it."""
-    for chunk in read_chunks(url, query):
+    for chunk in read_chunks(url, query, shape):
         for cells in zip(*chunk.values(), strict=True):
             yield dict(zip(chunk, cells, strict=True))
 
 
-def read_chunks(url: str, query: str) -> Iterator[dict[str, Sequence[object]]]:
-    """Yield the ledger's columns of the rows that a SELECT gives, names in lower case; other columns are left in the database.
+def read_chunks(url: str, query: str, shape: RowShape = LEDGER) -> Iterator[dict[str, Sequence[object]]]:
+    """Yield the shape's columns of the rows that a SELECT gives, names in lower case; other columns are left in the database.
 
     The read happens in a read-only transaction that is always rolled back, and rows come in chunks, never all at once.
 
@@ -61,12 +74,12 @@ def read_chunks(url: str, query: str) -> Iterator[dict[str, Sequence[object]]]:
     """
     problem = query_problem(query)
     if problem:
-        raise LedgerError(f"ledger.query {problem}; write one SELECT that yields the ledger's columns")
+        raise LedgerError(f"{shape.setting} {problem}; write one SELECT that yields {', '.join(shape.columns)}")
     engine = _guarded("open", url, lambda: _engine(url))
     try:
         with closing(_guarded("reach", url, engine.connect)) as connection:
             result = _guarded("query", url, lambda: _execute(connection, tidy_query(query)))
-            columns = _ledger_positions(list(result.keys()))
+            columns = _positions(list(result.keys()), shape)
             while rows := _guarded("read", url, lambda: result.fetchmany(CHUNK_ROWS)):
                 cells = list(zip(*rows, strict=True))
                 yield {name: cells[position] for name, position in columns}
@@ -74,8 +87,8 @@ def read_chunks(url: str, query: str) -> Iterator[dict[str, Sequence[object]]]:
         engine.dispose()
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Every data row of a ledger file, all cells as text; UTF-8 with or without a byte order mark, comma-separated (RFC 4180).
+def read_csv(path: Path, shape: RowShape = LEDGER) -> list[dict[str, str]]:
+    """Every data row of a ledger file or a list of the same form, all cells as text; UTF-8 with or without a byte order mark, comma-separated (RFC 4180).
 
     Raises:
         LedgerError: it cannot be read, a column is unknown, repeated or missing, or a row has another number of cells.
@@ -85,7 +98,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     faults: list[str] = []
     try:
         header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header)
+        _check_header(path, header, shape)
         for cells in reader:
             if not cells:
                 continue
@@ -101,22 +114,23 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def _check_header(path: Path, header: Sequence[str], shape: RowShape) -> None:
     faults = []
     if not any(header):
-        raise LedgerError(f"{path}: the file is empty; its first line names the columns: {', '.join(LEDGER_COLUMNS)}")
+        raise LedgerError(f"{path}: the file is empty; its first line names the columns: {', '.join(shape.columns)}")
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         raise LedgerError(
             f"{path}: the cells are not separated by commas; save the file as comma-separated CSV in UTF-8"
         )
+    what = "a ledger column" if shape is LEDGER else f"a column of {shape.setting}"
     for name in dict.fromkeys(header):
-        if name not in LEDGER_COLUMNS:
-            close = difflib.get_close_matches(name.lower(), LEDGER_COLUMNS, n=1, cutoff=0.6)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(LEDGER_COLUMNS)}"
-            faults.append(f"  column {_shown(name)!r} is not a ledger column; {hint}")
+        if name not in shape.columns:
+            close = difflib.get_close_matches(name.lower(), shape.columns, n=1, cutoff=0.6)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(shape.columns)}"
+            faults.append(f"  column {_shown(name)!r} is not {what}; {hint}")
         if header.count(name) > 1:
             faults.append(f"  column {_shown(name)} stands more than once")
-    faults += [f"  column {name} is missing" for name in REQUIRED_COLUMNS if name not in header]
+    faults += [f"  column {name} is missing" for name in shape.required if name not in header]
     if faults:
         raise LedgerError("\n".join([f"{path}: the header is wrong:", *faults]))
 
@@ -130,7 +144,7 @@ def _read_text(path: Path) -> str:
         raise LedgerError(f"{path}: the ledger file cannot be read ({reason})") from None
     if len(content) > CSV_LIMIT_BYTES:
         raise LedgerError(
-            f"{path}: the ledger file is larger than {CSV_LIMIT_BYTES // 1024**2} MiB; configure ledger.query instead"
+            f"{path}: the ledger file is larger than {CSV_LIMIT_BYTES // 1024**2} MiB; configure a query instead"
         )
     try:
         return content.decode("utf-8-sig")
@@ -176,19 +190,19 @@ def _execute(connection: Connection, query: str) -> CursorResult[Any]:
     return reading.exec_driver_sql(query)
 
 
-def _ledger_positions(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Where each ledger column stands in the query's rows."""
+def _positions(names: Sequence[str], shape: RowShape) -> list[tuple[str, int]]:
+    """Where each column stands in the query's rows."""
     lowered = [name.lower() for name in names]
-    missing = [name for name in REQUIRED_COLUMNS if name not in lowered]
+    missing = [name for name in shape.required if name not in lowered]
     if missing:
         given = ", ".join(_shown(name) for name in names[:40])
         raise LedgerError(
-            f"ledger.query yields no column {' and no column '.join(missing)}, but: {given}; rename one with AS"
+            f"{shape.setting} yields no column {' and no column '.join(missing)}, but: {given}; rename one with AS"
         )
-    twice = [name for name in LEDGER_COLUMNS if lowered.count(name) > 1]
+    twice = [name for name in shape.columns if lowered.count(name) > 1]
     if twice:
-        raise LedgerError(f"ledger.query yields {', '.join(twice)} more than once; name the columns instead of *")
-    return [(name, lowered.index(name)) for name in LEDGER_COLUMNS if name in lowered]
+        raise LedgerError(f"{shape.setting} yields {', '.join(twice)} more than once; name the columns instead of *")
+    return [(name, lowered.index(name)) for name in shape.columns if name in lowered]
 
 
 def _guarded(what: str, url: str, call: Callable[[], Result]) -> Result:
