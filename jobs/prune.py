@@ -101,7 +101,8 @@ def _rows_before(settings: Settings, database: Database, today: date, leaving: C
     """The business date before which records may go: older than the settings keep, and than all that still rests on them."""
     if settings.retention.runs_days is None:
         return None
-    guards = max(settings.relink.cooldown_days, settings.relink.pending_days)
+    hosted_days = -(-settings.relink.hosted_interval_hours // 24) + 1
+    guards = max(settings.relink.cooldown_days, settings.relink.pending_days, hosted_days)
     before = today - timedelta(days=max(settings.retention.runs_days, WINDOW_DAYS, guards) + 1)
     oldest = records.oldest_snapshot_date(database, leaving)
     return before if oldest is None else min(before, oldest - timedelta(days=WINDOW_DAYS + guards))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -83,6 +84,43 @@ def test_each_account_is_relinked_by_a_session_of_its_own_most_urgent_first(make
     attempts = sorted(stored.request.attempt for stored in nights.stored())
     assert attempts == [1, 2, 3]
     assert {stored.request.breakage.number for stored in nights.stored()} == {1}
+
+
+def test_every_kind_of_customer_is_asked_for_one_account_by_every_delivery(make_nights: MakeNights) -> None:
+    world = World.empty(seed=11)
+    cases = list(product(("customer", "account", "customer_account"), ("modal", "hosted_url", "hosted_email")))
+    for n, (kind, _) in enumerate(cases):
+        world.add_authorization(
+            (kind, f"holder_{n}"),
+            authorization_id=f"fcauth_{n}",
+            accounts=[{"account_id": f"fca_{n}", "permissions": ["payment_method"]}],
+            tokenized=False,
+        )
+        world.set_email(f"holder_{n}", f"holder{n}@customer.example")
+        world.break_authorization(f"fcauth_{n}")
+    rules = [{"customer": f"holder_{n}", "delivery": delivery} for n, (_, delivery) in enumerate(cases)]
+    nights = nights_of(make_nights, world, delivery_rules=rules)
+    result = nights.run()
+    assert result.exit_code == 0
+    hosted = {"hosted_url": "url", "hosted_email": "email"}
+    for n, (kind, delivery) in enumerate(cases):
+        expected = {
+            "account_holder[type]": "account" if kind == "account" else "customer",
+            f"account_holder[{kind}]": f"holder_{n}",
+            "permissions[0]": "payment_method",
+            "relink_options[authorization]": f"fcauth_{n}",
+            "relink_options[account]": f"fca_{n}",
+            "limits[accounts]": "1",
+        }
+        if delivery in hosted:
+            expected |= {"ui_mode": "hosted", "hosted[delivery_method]": hosted[delivery]}
+        assert dict(parse_qsl(nights.by_authorization()[f"fcauth_{n}"].request_body)) == expected
+    for effect in list(world.effects):
+        world.answer(effect.session_id, "whole", lag_seconds=0)
+    assert set(outcomes(nights.next_night()).values()) == {"relinked"}
+    assert {world.sessions[effect.session_id].result["account"] for effect in world.effects} == {  # type: ignore[index]
+        f"fca_{n}" for n in range(len(cases))
+    }
 
 
 def test_another_account_linked_where_any_will_do_is_for_a_person(make_nights: MakeNights) -> None:

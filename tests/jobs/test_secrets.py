@@ -49,6 +49,13 @@ def loud_world(make_nights: MakeNights) -> Nights:
         world.set_email(f"cus_{number}", f"canary.mail{number}@customer.example")
     nights = make_nights(world)
     nights.environment["STRIPE_API_KEY"] = KEY
+    nights.sections["relink"] = {
+        "return_url": "https://shop.example/back",
+        "delivery_rules": [
+            {"customer": f"cus_{number}", "delivery": ("hosted_email", "hosted_url")[number % 2]}
+            for number in range(1, 5)
+        ],
+    }
     # A person wrote secrets where they do not belong.
     nights.load_ledger(
         [row | {"reference": f"canary.mail{number}@customer.example"} for number, row in enumerate(ledger_of(world))]
@@ -90,6 +97,7 @@ def test_no_secret_is_written_anywhere(make_nights: MakeNights, tmp_path: Path) 
     assert {"reset_after", "cut_body", "cut_json", "not_json", "error_500_after", "unauthorized", "forbidden"} <= met
     secrets = nights.world.secrets_issued | {E_MAIL} | {f"canary.mail{number}@customer.example" for number in range(24)}
     assert any("_secret_" in secret for secret in secrets)
+    assert any(secret.startswith("https://relink.simulator.example/") for secret in secrets)
     assert len(nights.world.effects) > 10
     for sign in (b"RuntimeError: a bug near", b"Traceback", b"DEBUG", b"rejected", b"Offer(", b"RunResult("):
         assert sign in said

@@ -117,6 +117,7 @@ def test_defaults_are_the_published_ones() -> None:
         ("relink", {"reasons": "inactive"}, "relink.reasons: must be a list"),
         ("relink", {"causes_to_review": ["denied"]}, "relink.causes_to_review[0]: must be one of"),
         ("relink", {"return_url": "http://shop.example"}, "relink.return_url: must be an https:// address"),
+        ("relink", {"return_url": "http://127.0.0.1.shop.example"}, "relink.return_url: must be an https:// address"),
         ("relink", {"return_url": "https://u:p@shop.example"}, "relink.return_url: must be an https:// address"),
         ("brakes", {"newly_broken_share": 0}, "brakes.newly_broken_share: must be above 0"),
         ("brakes", {"account_drop": 1.01}, "brakes.account_drop: must be at most 1"),

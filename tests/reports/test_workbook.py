@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -26,11 +28,12 @@ from reports.glossary import entries
 from reports.page_model import Page
 from reports.page_numbers import page_numbers
 from reports.past_runs import Past
-from reports.summary import RunFacts, build_summary
+from reports.summary import MerchantRun, RunFacts, build_summary
 from reports.verification import verify
 from reports.workbook import SHEETS, WORKBOOK, heading_of, workbook_chunks
 from reports.workbook_cells import CUT, MOST_CHARACTERS
 from tests.reports.factories import NIGHT, NIGHT_INPUTS, account, facts, findings, night, stored, tables
+from tests.reports.page_world import tables_of
 
 ACCOUNTS = TABLES["accounts"]
 HOSTILE = [
@@ -361,6 +364,17 @@ class TestCover:
         assert broken
         assert {cell.fill.fgColor.rgb for cell in broken} == {"FFFFC7CE"}
         assert any("does not tie" in str(line[0]) for line in self.lines(sheet)[:8] if line)
+
+    def test_each_of_several_merchants_has_a_line_and_there_is_a_total(self) -> None:
+        parts = tables_of(random.Random(3), date(2026, 11, 22), size=20)
+        counts = Counter(parts["accounts"]["merchant"].to_pylist())
+        assert len(counts) > 1
+        run = facts(merchants=[MerchantRun(name, "sandbox") for name in counts])
+        lines = self.lines(self.cover(run, parts))
+        start = next(place for place, line in enumerate(lines) if line[:2] == ("merchants", "accounts"))
+        shown = {line[0]: line[1] for line in lines[start + 1 : start + 2 + len(counts)]}
+        assert shown == {**counts, "all": counts.total()}
+        assert ("merchants", "accounts") not in [line[:2] for line in self.lines(self.cover(facts()))]
 
     def test_every_sheet_is_linked_those_with_urgent_rows_first(self) -> None:
         sheet = self.cover(facts())
