@@ -4,7 +4,7 @@
 #   make test     the tests
 #   make chaos    the crash campaign of RELIABILITY.md, about an hour (fewer trials: make chaos TRIALS=400 STARTS=12)
 #   make mutants  which small changes of the code about contacts, the lock, the brakes and secrets would no test notice (GROUP=lock: one group)
-#   make look     the page in a real Chromium: axe-core, no request, pictures for your eyes; it says what it needs
+#   make look     the page in a real Chromium, the workbook and CSV files in a real LibreOffice; it says what it needs (LOOK_OPTIONS='--only office')
 #   make example  the example web application over the stand-in, to try by hand
 #   make example-check  the same driven in Chromium: every answer, by modal and by hosted page, then a search for secrets (part of make look)
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)

@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from reconcile.frames import FINDINGS, from_columns
 from reconcile.model import BreakageKey, CoveredAccount, Holder, RelinkRequest, RunStamp, StoredRequest
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def _measure(accounts: int, form: tuple[str, ...]) -> dict[str, float]:
-    tables = _tables(accounts)
+    tables = tables_of(accounts)
     stamp = RunStamp("20261122T033000Z-ab12", "run", NIGHT, date(2026, 11, 22), "UTC")
     facts = RunFacts(stamp, complete=True, sent=0, merchants=[MerchantRun("main", "sandbox")])
     with tempfile.TemporaryDirectory() as directory:
@@ -79,7 +80,8 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _tables(accounts: int) -> dict[str, object]:
+def tables_of(accounts: int) -> dict[str, pa.Table]:
+    """Every table of a bad night of so many accounts."""
     findings = _findings(accounts)
     asked = findings[findings["next_step"] == "request"]
     logins = list(asked["authorization_id"].unique())[:1_000]

@@ -23,7 +23,7 @@ from reports.columns import DATE, TABLES, TEXT, TEXTS, TIME, Column, TableContra
 from reports.glossary import about_column, entries
 from reports.page_model import Page
 from reports.urgency import URGENCIES, Urgency, most_urgent_first, needing_person
-from reports.workbook_cells import Formats, cells_of, text_cell, write_cell
+from reports.workbook_cells import Formats, TextSheet, cells_of, text_cell, write_cell
 from reports.workbook_cover import SheetNote, write_cover
 
 WORKBOOK = "report.xlsx"
@@ -66,8 +66,8 @@ def workbook_chunks(
     moment = as_of.astimezone(UTC).replace(tzinfo=None)
     book.set_properties({"title": f"relink report {page.run['run_id']}", "created": moment})
     formats = Formats(book)
-    cover = book.add_worksheet("cover")
-    sheets = {name: book.add_worksheet(name) for name in SHEETS}
+    cover = book.add_worksheet("cover", TextSheet)
+    sheets = {name: book.add_worksheet(name, TextSheet) for name in SHEETS}
     notes = [
         SheetNote(
             name, tables[name].num_rows, min(tables[name].num_rows, rows_per_sheet), needing_person(name, tables[name])
@@ -78,7 +78,7 @@ def workbook_chunks(
     for note in notes:
         _write_table(sheets[note.name], TABLES[note.name], tables[note.name], formats, rows_per_sheet)
         sheets[note.name].set_tab_color("#C00000" if note.needing_person else "#1F3864")
-    _write_glossary(book.add_worksheet(GLOSSARY), formats)
+    _write_glossary(book.add_worksheet(GLOSSARY, TextSheet), formats)
     book.close()
     view = file.getbuffer()
     for start in range(0, len(view), _PIECE_BYTES):

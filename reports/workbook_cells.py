@@ -33,16 +33,32 @@ _EPOCH_SERIAL = 25_569
 _FIRST_SERIAL, _LAST_SERIAL = 61, 2_958_465
 _DAY_MICROSECONDS = 86_400_000_000
 _CURRENCY_CODE = re.compile(r"[A-Z]{3}")
-_RICH = ("<r>", "</r>")
-"""Text that XlsxWriter would take for its own finished XML, and write as it stands."""
+_UNPRINTABLE = "[\x00-\x08\x0b-\x1f\ufffe\uffff]"
+_NEEDS_ESCAPE = re.compile(f"{_UNPRINTABLE}|_(?=x[0-9A-Fa-f]{{1,4}}(?:_|{_UNPRINTABLE}))")
+"""What has to be written as `_xHHHH_` (ECMA-376: ST_Xstring): what XML cannot hold, and an underscore with which such an escape would begin;
+LibreOffice takes one of fewer digits for an escape, too."""
+
+
+class TextSheet(Worksheet):  # type: ignore[misc] # the package has no types
+    """A sheet in which every text stands as it is, whatever XlsxWriter or a spreadsheet would read in it."""
+
+    @staticmethod
+    def _escape_control_characters(data: object) -> object:
+        # Numbers of comments come here as well.
+        if not isinstance(data, str):
+            return data
+        return _NEEDS_ESCAPE.sub(lambda found: f"_x{ord(found[0]):04X}_", data)
+
+    def _xml_rich_inline_string(self, string: str, attributes: list[tuple[str, object]]) -> None:
+        # What begins and ends like XlsxWriter's own finished XML is somebody's text: nothing here is written as rich text.
+        self._xml_inline_string(string, True, attributes)
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
-    """A text that needs care: one that a spreadsheet would run if it were typed in, or that looks like XlsxWriter's own XML."""
+class Runnable:
+    """A text that a spreadsheet would run if it were typed in."""
 
     text: str
-    runnable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ class Money:
     currency: str
 
 
-CellValue = str | int | float | bool | Odd | Money | None
+CellValue = str | int | float | bool | Runnable | Money | None
 
 COLOURS: Mapping[Urgency, tuple[str, str]] = {
     Urgency.PERSON: ("#9C0006", "#FFC7CE"),
@@ -137,13 +153,8 @@ def write_cell(sheet: Worksheet, row: int, column: int, value: CellValue, format
         return
     if kind is str:
         sheet.write_string(row, column, value, formats.text)
-    elif isinstance(value, Odd):
-        shown = formats.runnable if value.runnable else formats.text
-        if value.text.startswith(_RICH[0]) and value.text.endswith(_RICH[1]):
-            # In two pieces XlsxWriter writes the XML of it anew, and escapes what is in it.
-            sheet.write_rich_string(row, column, value.text[:1], shown, value.text[1:], shown)
-        else:
-            sheet.write_string(row, column, value.text, shown)
+    elif isinstance(value, Runnable):
+        sheet.write_string(row, column, value.text, formats.runnable)
     elif isinstance(value, Money):
         sheet.write_number(row, column, value.amount, formats.money(value.currency))
     elif isinstance(value, bool):
@@ -158,16 +169,14 @@ def text_cell(text: str | None) -> CellValue:
 
 
 def _texts(texts: pa.Array) -> list[CellValue]:
-    """Texts as they are, but for those too long, which end with a remark, and those that need care. No text is an empty cell."""
+    """Texts as they are, but for those too long, which end with a remark, and those that would run. No text is an empty cell."""
     runnable = pc.match_substring_regex(texts, RUNNABLE)
-    long = pc.greater(pc.binary_length(texts), MOST_CHARACTERS)
-    rich = pc.starts_with(texts, _RICH[0])
-    odd = pc.or_(pc.or_(runnable, long), rich)
+    odd = pc.or_(runnable, pc.greater(pc.binary_length(texts), MOST_CHARACTERS))
     values: list[CellValue] = [text or None for text in texts.to_pylist()]
     for place in pc.indices_nonzero(pc.fill_null(odd, False)).to_pylist():
         text = values[place]
         assert isinstance(text, str)
-        values[place] = Odd(_cut(text), bool(runnable[place].as_py()))
+        values[place] = Runnable(_cut(text)) if runnable[place].as_py() else _cut(text)
     return values
 
 

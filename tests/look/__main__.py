@@ -10,13 +10,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.look import application, browser
+from tests.look import application, browser, office
 
 
 def main() -> int:
     """Look at everything; 0 if nothing is missing or wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.look", description=__doc__)
-    looks = {"page": browser, "application": application}
+    looks = {"page": browser, "office": office, "application": application}
     parser.add_argument("--only", choices=looks, help="look at one thing alone")
     parser.add_argument("--directory", type=Path, default=Path("var/look"), help="where pictures are left")
     options = parser.parse_args()
