@@ -23,8 +23,9 @@ from reports.columns import DATE, TABLES, TEXT, TEXTS, TIME, Column, TableContra
 from reports.glossary import about_column, entries
 from reports.page_model import Page
 from reports.urgency import URGENCIES, Urgency, most_urgent_first, needing_person
-from reports.workbook_cells import Formats, TextSheet, cells_of, text_cell, write_cell
+from reports.workbook_cells import Formats, cells_of, text_cell, write_cell
 from reports.workbook_cover import SheetNote, write_cover
+from reports.workbook_rows import TextSheet
 
 WORKBOOK = "report.xlsx"
 GLOSSARY = "glossary"
@@ -98,7 +99,7 @@ def heading_of(column: Column) -> _Heading:
 
 
 def _write_table(
-    sheet: Worksheet, contract: TableContract, table: pa.Table, formats: Formats, rows_per_sheet: int
+    sheet: TextSheet, contract: TableContract, table: pa.Table, formats: Formats, rows_per_sheet: int
 ) -> None:
     ordered = most_urgent_first(conform(table, contract), contract).slice(0, rows_per_sheet)
     _dress(sheet, contract, ordered, formats)
@@ -109,12 +110,7 @@ def _write_table(
     shown = [formats.of_column(column) for column in contract.columns]
     row = 1
     for batch in ordered.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        columns = [cells_of(batch, column) for column in contract.columns]
-        for cells in zip(*columns, strict=True):
-            for place, value in enumerate(cells):
-                if value is not None:
-                    write_cell(sheet, row, place, value, formats, shown[place])
-            row += 1
+        row = sheet.write_rows(row, [cells_of(batch, column) for column in contract.columns], shown, formats)
 
 
 def _dress(sheet: Worksheet, contract: TableContract, table: pa.Table, formats: Formats) -> None:

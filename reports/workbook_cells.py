@@ -33,25 +33,6 @@ _EPOCH_SERIAL = 25_569
 _FIRST_SERIAL, _LAST_SERIAL = 61, 2_958_465
 _DAY_MICROSECONDS = 86_400_000_000
 _CURRENCY_CODE = re.compile(r"[A-Z]{3}")
-_UNPRINTABLE = "[\x00-\x08\x0b-\x1f\ufffe\uffff]"
-_NEEDS_ESCAPE = re.compile(f"{_UNPRINTABLE}|_(?=x[0-9A-Fa-f]{{1,4}}(?:_|{_UNPRINTABLE}))")
-"""What has to be written as `_xHHHH_` (ECMA-376: ST_Xstring): what XML cannot hold, and an underscore with which such an escape would begin;
-LibreOffice takes one of fewer digits for an escape, too."""
-
-
-class TextSheet(Worksheet):  # type: ignore[misc] # the package has no types
-    """A sheet in which every text stands as it is, whatever XlsxWriter or a spreadsheet would read in it."""
-
-    @staticmethod
-    def _escape_control_characters(data: object) -> object:
-        # Numbers of comments come here as well.
-        if not isinstance(data, str):
-            return data
-        return _NEEDS_ESCAPE.sub(lambda found: f"_x{ord(found[0]):04X}_", data)
-
-    def _xml_rich_inline_string(self, string: str, attributes: list[tuple[str, object]]) -> None:
-        # What begins and ends like XlsxWriter's own finished XML is somebody's text: nothing here is written as rich text.
-        self._xml_inline_string(string, True, attributes)
 
 
 @dataclass(frozen=True, slots=True)
