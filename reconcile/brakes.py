@@ -119,7 +119,7 @@ def check_account_drop(
     )
 
 
-def decision_hash(what: str, scope: Scope, items: Sequence[object]) -> str:
+def decision_hash(what: str, scope: Scope, items: Sequence[str]) -> str:
     """A hash that stands for exactly these items of one merchant, so that an override cannot release others."""
-    text = json.dumps([what, scope.merchant, scope.mode, list(items)], separators=(",", ":"), default=str)
+    text = json.dumps([what, scope.merchant, scope.mode, list(items)], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -140,3 +140,16 @@ def test_an_account_drop_stops_above_its_share_and_minimum_or_when_all_are_gone(
         check_account_drop(
             SCOPE, ids, ids[: vanished - 1] or ids, BrakePolicy(minimum=1), digest if vanished > 1 else None
         )
+
+
+def test_a_hash_stays_what_it_is_from_one_version_to_the_next() -> None:
+    """A person copies it from tonight's message into tomorrow's command, and an upgrade may lie between."""
+    assert decision_hash("account_drop", SCOPE, ["fca_1", "fca_2"]) == "810677d9b3ead5826cf34ce7"
+    others = {
+        decision_hash("other", SCOPE, ["fca_1", "fca_2"]),
+        decision_hash("account_drop", Scope("main", "live"), ["fca_1", "fca_2"]),
+        decision_hash("account_drop", Scope("other", "sandbox"), ["fca_1", "fca_2"]),
+        decision_hash("account_drop", SCOPE, ["fca_1"]),
+        decision_hash("account_drop", SCOPE, ["fca_1,fca_2"]),
+    }
+    assert len(others) == 5

@@ -202,6 +202,31 @@ def test_a_held_plan_is_released_once_and_within_a_day(database: Database) -> No
         records.release_plan(database, "nonesuch", "run_2", AT)
 
 
+def test_waiting_plans_are_listed_oldest_first_without_those_that_were_released_and_by_merchant(
+    database: Database,
+) -> None:
+    other = replace(SCOPE, merchant="other")
+    for plan_hash, at, scope in (
+        ("hash_b", AT + HOUR, SCOPE),
+        ("hash_d", AT, SCOPE),
+        ("hash_c", AT, SCOPE),
+        ("hash_a", AT + HOUR, other),
+        ("hash_e", AT, SCOPE),
+    ):
+        records.hold_plan(database, held_plan(plan_hash, at, scope))
+    records.release_plan(database, "hash_e", "run_2", AT + HOUR)
+    waiting = records.list_held_plans(database, AT + 2 * HOUR)
+    assert [plan.plan_hash for plan in waiting] == ["hash_c", "hash_d", "hash_a", "hash_b"]
+    assert [plan.plan_hash for plan in records.list_held_plans(database, AT + 2 * HOUR, other)] == ["hash_a"]
+
+
+def test_a_release_is_committed_when_it_returns(database: Database) -> None:
+    """Else a run that dies after it asked could be followed by another one with the same release."""
+    records.hold_plan(database, held_plan())
+    with database.begin(), pytest.raises(RuntimeError):
+        records.release_plan(database, "hash_1", "run_2", AT + HOUR)
+
+
 def test_of_eight_runs_one_gets_a_held_plan(database: Database) -> None:
     records.hold_plan(database, held_plan())
 
@@ -232,6 +257,8 @@ def test_calls_add_up_and_reads_count_for_thirty_days(database: Database) -> Non
         records.ApiCalls("sessions", "write", 14),
     ]
     assert sum(calls.calls for calls in records.api_calls_of_run(database, RUN_ID)) == 1229
+    assert records.api_calls_of_run(database, RUN_ID, replace(SCOPE, merchant="other")) == []
+    assert records.reads_last_30_days(database, replace(SCOPE, merchant="other"), AT) == 0
 
 
 def test_two_runs_on_one_date_are_told_apart_by_their_start(database: Database) -> None:
