@@ -85,24 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ", ".join(group.name for group in GROUPS)
     parser.add_argument("group", nargs="*", help=f"all, if none is named: {names}")
     parser.add_argument("--children", type=int, default=CORES, help="how many changes are tried at once")
+    parser.add_argument("--again", type=Path, help="try only the survivors that an earlier output in this file names")
     options = parser.parse_args(arguments)
     unknown = set(options.group) - {group.name for group in GROUPS}
     if unknown:
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {names}")
     explained = _explained()
+    again = () if options.again is None else tuple(_NAMED.findall(options.again.read_text()))
     faults = 0
     for group in GROUPS:
         if not options.group or group.name in options.group:
-            faults += _try_group(group, explained, options.children)
+            faults += _try_group(group, explained, options.children, again)
     return 1 if faults else 0
 
 
-def _try_group(group: Group, explained: dict[Change, str], children: int) -> int:
+def _try_group(group: Group, explained: dict[Change, str], children: int, again: Sequence[str] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         tree = Path(place)
         _copy_tree(tree)
         _configure(tree, group)
-        results = _results(tree, children)
+        results = _results(tree, children, again)
         survivors = {name: _change(tree, name) for name, result in results.items() if result not in NOTICED}
     counts = Counter(results.values())
     print(
@@ -120,7 +122,7 @@ def _try_group(group: Group, explained: dict[Change, str], children: int) -> int
     stale = [
         change
         for change in explained
-        if change.function.rpartition(".")[0] in modules and change not in survivors.values()
+        if not again and change.function.rpartition(".")[0] in modules and change not in survivors.values()
     ]
     for change in stale:
         print(f"  explained, but no longer a survivor: {change.function}: {change.was!r} -> {change.becomes!r}")
@@ -130,6 +132,7 @@ def _try_group(group: Group, explained: dict[Change, str], children: int) -> int
     return len(unexplained) + len(stale)
 
 
+_NAMED = re.compile(r"^  (?:survived|no tests|timeout|suspicious): (\S+__mutmut_\d+)$", re.MULTILINE)
 _LITERAL = re.compile(r"""[rbf]*(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORDS_OF_A_SENTENCE = 3
@@ -186,9 +189,11 @@ def _configure(tree: Path, group: Group) -> None:
         file.writelines(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
 
 
-def _results(tree: Path, children: int) -> dict[str, str]:
-    ran = _mutmut(tree, "run", "--max-children", str(children))
+def _results(tree: Path, children: int, again: Sequence[str]) -> dict[str, str]:
+    ran = _mutmut(tree, "run", "--max-children", str(children), *again)
     results = dict(_result_lines(_mutmut(tree, "results", "--all", "true").stdout))
+    if again:
+        results = {name: result for name, result in results.items() if result != "not checked"}
     if not results:
         sys.exit(f"no change was tried:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}")
     return results
