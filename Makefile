@@ -81,10 +81,7 @@ example-check: $(VENV)/installed-look
 	$(BIN)/python -m tests.look --only application $(LOOK_OPTIONS)
 
 # Its checkers have a lock and an environment of their own: the project itself does not need them.
-deploy-bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.night $(BENCH_OPTIONS)
-
-check: $(INSTALLED)
+deploy-check: $(INSTALLED)
 	test -x .venv-checks/bin/python || $(BIN)/python -m venv .venv-checks
 	.venv-checks/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
 	$(BIN)/python -m tests.deploy .venv-checks/bin
