@@ -8,6 +8,7 @@
 #   make example  the example web application over the stand-in, to try by hand
 #   make example-check  the same driven in Chromium: every answer, by modal and by hosted page, then a search for secrets (part of make look)
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
+#   make month    a month of simulated nights whose reports are all lost and made again, about two minutes
 #   make model    the sequences of RELIABILITY.md, over an hour (fewer: make model SEQUENCES=100)
 #   make bench    the whole night beside a plain script on the same libraries (BENCH_OPTIONS="--accounts 1000000 --ledger postgresql")
 #   make check    style, formatting, types and import rules
@@ -34,7 +35,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model look example example-check deploy-check bench check fix columns lock
+.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -91,6 +92,9 @@ model: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.night $(BENCH_OPTIONS)
+
+month: $(INSTALLED)
+	$(BIN)/python -m tests.jobs.rough_month
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

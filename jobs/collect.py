@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
@@ -49,7 +49,7 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
     ]
     eligible = eligible_dates(records.open_breakages(wiring.database, scope), stamp)
     if night.work.collect_everything:
-        due = [stored for stored in followed if is_open(stored)]
+        due = [stored for stored in followed if is_open(stored) and _is_meant(stored, night.work.collect_between)]
     else:
         updated = night.hints.session_updated_at
         due = sessions_to_read(followed, night.changed_holders, updated, stamp, policy, eligible)
@@ -111,6 +111,10 @@ def _note_return(wiring: Wiring, night: MerchantNight, stored: StoredRequest, st
         len(covered),
         stored.request.request_id,
     )
+
+
+def _is_meant(stored: StoredRequest, dates: tuple[date, date] | None) -> bool:
+    return dates is None or dates[0] <= stored.business_date <= dates[1]
 
 
 def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dict[str, Look]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from jobs.adapters import records
@@ -18,10 +18,11 @@ from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.errors import SettingsError
 from reconcile.ladder import ELIGIBLE_STEPS, eligible_dates
-from reconcile.model import RelinkRequest, State, StoredRequest
+from reconcile.model import RelinkRequest, RunStamp, State, StoredRequest
 from reconcile.orphans import OUTAGE_ENDED
 from reconcile.outcomes import unmatched_accounts
 from reconcile.plan import PlanInputs, plan
+from reconcile.policy import RelinkPolicy
 from reconcile.quiet import quiet_customers
 
 logger = logging.getLogger(__name__)
@@ -50,13 +51,18 @@ def _without_closing(step: BreakageStep, wiring: Wiring, night: MerchantNight) -
     return BreakageStep(opened=step.opened, closed=(), open=(*step.open, *kept))
 
 
+def guards_since(policy: RelinkPolicy, stamp: RunStamp) -> date:
+    """The first business date whose requests a guard may rest on, whatever has become of them."""
+    hosted_days = -(-policy.hosted_interval_hours // 24) + 1
+    return stamp.business_date - timedelta(days=max(policy.cooldown_days, hosted_days))
+
+
 def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     """Decide every account's next step and the requests of this run (in memory)."""
     assert night.breakages is not None
     scope, stamp, work = night.merchant.scope, night.stamp, night.work
     policy = wiring.policy
-    hosted_days = -(-policy.hosted_interval_hours // 24) + 1
-    since = stamp.business_date - timedelta(days=max(policy.cooldown_days, hosted_days))
+    since = guards_since(policy, stamp)
     stored = _as_looked_at(records.all_requests_for_planning(wiring.database, scope, since), night.looked_at)
     agreed = None if work.agreed is None else work.agreed.get(scope.merchant, ())
     only = None if work.selection is None else _selected(wiring, night, work.selection)

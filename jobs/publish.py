@@ -127,6 +127,7 @@ def _kept(night: MerchantNight, told: MerchantTold, inputs: Mapping[str, Control
         settled=tuple(night.settled),
         unanswered=answers_wanting(list(told.requests)),
         control=inputs[told.merchant],
+        taken_over=tuple(one.request.request_id for one in told.requests if one.run_id != night.stamp.run_id),
     )
 
 

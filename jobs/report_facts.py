@@ -74,7 +74,8 @@ class Decided:
 class MerchantFacts:
     """One merchant that reached its report.
 
-    `settled` are the requests of earlier runs that this one brought to an end. `unanswered` are its own requests that had no answer when the
+    `settled` are the requests of earlier runs that this one brought to an end, `taken_over` those of the runs that it finished, which it tells
+    as its own. `unanswered` are its own requests that had no answer when the
     report was made, with what was known of the failure, since a later run replaces that.
     """
 
@@ -82,10 +83,7 @@ class MerchantFacts:
     settled: tuple[str, ...]
     unanswered: Mapping[str, Mapping[str, object]]
     control: ControlInputs
-
-    def as_published(self, stored: StoredRequest) -> Mapping[str, object]:
-        """What a request of this run said of its failure, where it had no answer yet."""
-        return self.unanswered.get(stored.request.request_id, {})
+    taken_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +174,7 @@ def unpack(stored: ReportFacts) -> KeptFacts:
                 settled=tuple(one["settled"]),
                 unanswered=one["unanswered"],
                 control=ControlInputs.from_json(one["control"]),
+                taken_over=tuple(one.get("taken_over", ())),
             )
             for name, one in values["merchants"].items()
         }

@@ -287,6 +287,19 @@ class ReportDirectory:
                 point_link(link, target)
             self.reached(f"{name} moved")
 
+    def restore_link(self, name: str, stamp: RunStamp) -> bool:
+        """Let a link name the report of a run, unless the report is not there, or the link names it or a later one; tell whether it moved.
+
+        Unlike publishing, this never leads to an earlier report, not even where the later one is lost.
+        """
+        final, link = self.path_of(stamp), self.root / name
+        target = f"{final.parent.name}/{final.name}"
+        if not (final / MANIFEST).is_file() or (link.is_symlink() and not _names_older(link, target)):
+            return False
+        with reporting(link):
+            point_link(link, target)
+        return True
+
     def _refuse_links(self, final: Path) -> None:
         """A symlink on the way would let whoever made it choose where reports are written."""
         for path in (self.root / "dry_run=true", final.parent, final):
@@ -375,3 +388,9 @@ def _names_newer(link: Path, target: str) -> bool:
         return False
     current, wanted = _TARGET.fullmatch(os.readlink(link)), _TARGET.fullmatch(target)
     return current is not None and wanted is not None and current.groups() > wanted.groups()
+
+
+def _names_older(link: Path, target: str) -> bool:
+    """Whether what a link says is an earlier report than the wanted one, or none of ours."""
+    current, wanted = _TARGET.fullmatch(os.readlink(link)), _TARGET.fullmatch(target)
+    return current is None or (wanted is not None and current.groups() < wanted.groups())

@@ -40,7 +40,9 @@ def manifest_of(
 @cache
 def _versions() -> Mapping[str, str]:
     """Of everything that the bytes of a report depend on: the same versions make the same bytes of the same values."""
-    libraries = {name: version(name) for name in ("fc-relink", "Jinja2", "pandas", "pyarrow", "XlsxWriter")}
+    libraries = {
+        name: version(name) for name in ("fc-relink", "Jinja2", "matplotlib", "pandas", "pyarrow", "XlsxWriter")
+    }
     return {**libraries, "python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}
 
 
@@ -55,6 +57,16 @@ def is_complete(directory: Path) -> bool:
         return json.loads((directory / MANIFEST).read_bytes())["complete"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a directory is the report of a complete run with every file as its manifest says."""
+    try:
+        entries = json.loads((directory / MANIFEST).read_bytes())["files"]
+        files = {str(name): str(entry["sha256"]) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return is_complete(directory) and SUMMARY in files and holds(directory, files)
 
 
 def holds(directory: Path, files: Mapping[str, str]) -> bool:

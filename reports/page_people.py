@@ -71,6 +71,11 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         )
     elif summary["sent"] and summary["counts"] is None:
         yield Notice(f"{plural(summary['sent'], 'request')} may have reached Stripe before it stopped.")
+    if summary.get("basis") == "earlier_snapshot":
+        yield Notice(
+            f"The accounts and the ledger are those of {summary['basis_date']}: there is no snapshot of {summary['run_date']}.",
+            bad=False,
+        )
     yield from _about_history(summary, past)
 
 

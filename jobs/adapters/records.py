@@ -13,7 +13,7 @@ Runs (`records_runs`)
     run(database, run_id) -> StoredRun | None; list_runs(database, limit); unfinished_runs(database)
     complete_run_on(database, business_date, until); last_complete_run(database, scope, before, not_held, on_or_before)
     last_successful_run(database, scope); runs_between(database, first, last, commands)
-    newest_run_of(database, commands, *, complete) -> StoredRun | None; recorded_scopes(database) -> [Scope]
+    newest_run_of(database, commands, *, complete, until) -> StoredRun | None; recorded_scopes(database) -> [Scope]
 
 Snapshots (`records_snapshots`)
     record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before, on_or_before)
@@ -24,7 +24,7 @@ Account history (`records_history`), frames in the `frames.HISTORY` contract
     history_of(database, scope, account_ids, authorization_ids, holder_ids)
 
 Accounts that the brakes know (`records_affected`)
-    BRAKED_COMMANDS; has_base_for_brakes(database, scope); known_affected(database, scope, on=None); newly_affected_since(database, scope, since)
+    BRAKED_COMMANDS; has_base_for_brakes(database, scope); known_affected(database, scope, on=None); newly_affected_since(database, scope, since, until=None)
     advance_affected(database, scope, run_id, business_date, *, newly, ended, baseline)
 
 Breakages and successors (`records_breakages`)

@@ -27,9 +27,11 @@ def known_affected(database: Database, scope: Scope, on: date | None = None) -> 
         return set(connection.execute(statement).scalars())
 
 
-def newly_affected_since(database: Database, scope: Scope, since: date) -> set[str]:
+def newly_affected_since(database: Database, scope: Scope, since: date, until: date | None = None) -> set[str]:
     """Accounts that became affected on a business date from `since` on, also those that are well again; none of the first run's."""
     statement = select(table.c.account_id).where(*_in(scope), table.c.since_date >= since, table.c.baseline.is_(False))
+    if until is not None:
+        statement = statement.where(table.c.since_date <= until)
     with database.read() as connection:
         return set(connection.execute(statement).scalars())
 

@@ -243,9 +243,17 @@ def runs_between(database: Database, first: date, last: date, commands: Collecti
     return _runs(database, select(runs).where(*chosen).order_by(runs.c.business_date, runs.c.started_at, runs.c.run_id))
 
 
-def newest_run_of(database: Database, commands: Collection[str], *, complete: bool) -> StoredRun | None:
-    """The run of the latest business date, of that date the one that began last; or the latest complete one."""
+def newest_run_of(
+    database: Database, commands: Collection[str], *, complete: bool, until: date | None = None
+) -> StoredRun | None:
+    """The run of the latest business date, of that date the one that began last; or the latest complete one.
+
+    Args:
+        until: no later business date than this.
+    """
     statement = select(runs).where(runs.c.command.in_(sorted(commands)))
+    if until is not None:
+        statement = statement.where(runs.c.business_date <= until)
     if complete:
         statement = statement.where(runs.c.state == COMPLETE)
     order = (runs.c.business_date.desc(), runs.c.started_at.desc(), runs.c.run_id.desc())

@@ -21,6 +21,7 @@ COMMANDS = {
     "retry": ("jobs.cli.again:retry", "Try again what was refused or not sent in a finished run."),
     "collect": ("jobs.cli.run:collect", "Look up every open session now, and report."),
     "adopt": ("jobs.cli.adopt:adopt", "Follow sessions that something else created."),
+    "backfill": ("jobs.cli.backfill:backfill", "Rebuild the reports of past business dates; asks nobody."),
     "runs": ("jobs.cli.runs:runs", "Past runs."),
     "status": ("jobs.cli.runs:status", "What is open, held or unknown now."),
     "history": ("jobs.cli.history:history", "All that is known of one account, authorization, customer or session."),
