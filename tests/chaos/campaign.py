@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.simulator.server import SimulatorServer
-from tests.chaos.deployment import Command, Template, clock_of, make_held_template, make_template, settings_for
+from tests.chaos.deployment import Command, Template, ask_by, clock_of, make_held_template, make_template, settings_for
 from tests.chaos.figures import DATABASES, as_table, summed_up
 from tests.chaos.night_process import Ended, fork, run_night
 from tests.chaos.scenarios import SCENARIOS, given_for
@@ -211,6 +211,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--gap", choices=tuple(GAPS_HOURS), help="only this gap")
     made.add_argument("--only", type=int, help="only the trial of this number")
+    made.add_argument(
+        "--delivery",
+        choices=("modal", "hosted_url", "hosted_email"),
+        default="modal",
+        help="how all customers are asked",
+    )
     made.add_argument("--json", action="store_true")
     made.add_argument("--progress", action="store_true")
     return made
@@ -220,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign and print its figures; 1 where anything is wrong."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # forking: no thread of ours is under way then
     options = parser().parse_args(arguments)
+    ask_by(options.delivery)
     summary = run_campaign(options)
     if options.json:
         print(json.dumps(summary))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from jobs.adapters.database import open_database
 from jobs.nightly import RunResult
 from jobs.nightly import run as run_night
 from jobs.settings import Settings, parse_settings
+from jobs.simulator.behaviour import Behaviour
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import DEFAULT_KEY, World
 from jobs.wiring import Wiring, wire
@@ -37,13 +38,25 @@ BROKEN = (SHARED, "fcauth_2", "fcauth_3", "fcauth_4")
 MUST_BE_ASKED = ((SHARED,), ("fcauth_2",), ("fcauth_3", "fcauth_4"))
 """Of each of these customers' authorizations one at least must end up asked about, or listed as unknown."""
 
+_delivery = "modal"
+
+
+def ask_by(delivery: str) -> None:
+    """Let all customers of this process and of those that it forks be asked in this way."""
+    global _delivery
+    _delivery = delivery
+
+
 _ACCOUNTS = {ASKED_BEFORE: 1, SHARED: 2, "fcauth_2": 1, "fcauth_3": 1, "fcauth_4": 1, "fcauth_5": 1}
 _CUSTOMERS = {"fcauth_4": "cus_3"}
 
 
 def build_world() -> World:
     """Five customers with seven accounts; one customer's bank is lost already."""
-    world = World.empty(seed=23)
+    # Stripe's own interval between hosted requests would hide a second one.
+    world = World.empty(seed=23, behaviour=replace(Behaviour.quiet(), hosted_interval_hours=0.0))
+    for number in range(6):
+        world.set_email(f"cus_{number}", f"customer{number}@customer.example")
     for authorization, accounts in _ACCOUNTS.items():
         number = authorization.removeprefix("fcauth_")
         world.add_authorization(
@@ -72,7 +85,7 @@ def settings_for(base_url: str, database_url: str, reports: Path, *, braked: boo
                 "max_attempts": 3,
             },
             "database": {"url": database_url},
-            "relink": {"cooldown_days": COOLDOWN_DAYS, "pending_days": PENDING_DAYS},
+            "relink": {"cooldown_days": COOLDOWN_DAYS, "pending_days": PENDING_DAYS, "delivery": _delivery},
             "brakes": LOW_BRAKES if braked else {},
             "reports": {"directory": str(reports), "formats": ["csv", "parquet"]},
         }
@@ -177,6 +190,7 @@ class Row:
     answered_at: float | None
     error_type: str | None
     http_status: int | None
+    delivery: str
 
 
 _COLUMNS = ", ".join(Row.__dataclass_fields__)

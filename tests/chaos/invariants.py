@@ -155,8 +155,12 @@ def _check_contacts(known: Mapping[str, Row], effects: Iterable[Effect], finding
 
 
 def _may_renew(row: Row, first: Effect, second: Effect) -> bool:
-    """A modal offer may be renewed once it was pending for its days, or once nobody can know of it and a day is over."""
+    """A modal offer may be renewed once it was pending for its days, or once nobody can know of it and a day is over; a hosted
+    session, of which a mail may have gone out, only once it was pending for its days.
+    """
     if row.state == "unknown" and row.attempting_at is not None:
+        if row.delivery != "modal":
+            return False
         return second.at - row.attempting_at >= RENEWAL_SECONDS
     return row.state == "created" and _days(first, second) > PENDING_DAYS
 
