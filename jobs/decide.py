@@ -16,6 +16,7 @@ from jobs.wiring import Wiring
 from reconcile.breakages import BreakageStep, advance_breakages
 from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
+from reconcile.decisions import decisions_of
 from reconcile.errors import SettingsError
 from reconcile.ladder import ELIGIBLE_STEPS, eligible_dates
 from reconcile.model import RelinkRequest, RunStamp, State, StoredRequest
@@ -73,7 +74,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     open_keys = {breakage.key for breakage in night.breakages.open}
     if work.unknowns_resolved_by is not None and only is not None:
         stored = _resolve_unknowns(night, stored, only, work.unknowns_resolved_by)
-    night.contacts = stored
+    night.contacts, night.only = stored, only
     matched = [*records.successors(wiring.database, scope), *night.successors]
     successors = {one.old_account_id: one.new_account_id for one in matched}
     moved = {old: new for old, new in successors.items() if old != new}
@@ -199,6 +200,7 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     reached = set(
         night.findings.loc[night.findings["next_step"].isin([str(step) for step in ELIGIBLE_STEPS]), "authorization_id"]
     )
+    decided = decisions_of(night.findings, night.plan) if night.work.sends else set()
     eligible = [one.key for one in breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
 
     def work(connection: Any) -> None:
@@ -228,6 +230,10 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
             ended = [key for key, why in breakages.closed if why == reason]
             records.close_breakage(database, scope, *ended, at=now, run_id=stamp.run_id, reason=reason)
         records.mark_eligible(database, scope, *eligible, at=now)
+        if night.work.sends:
+            records.record_changed_decisions(
+                database, scope, stamp.run_id, stamp.business_date, stamp.as_of, decided, night.only
+            )
         for request_id, resolved_by in _unknowns_that_ended(night):
             records.resolve_unknown(database, request_id, now, resolved_by=resolved_by, state=str(State.UNKNOWN))
         for request_id in night.resolved_unknowns:

@@ -10,12 +10,14 @@ from typing import Any
 from jobs.account_story import account_events
 from jobs.adapters import records
 from jobs.adapters.database import Database
+from jobs.decision_story import decision_events
 from jobs.event_line import Event, minute
 from reconcile.model import Breakage, Outcome, OutcomeKind, RelinkRequest, Scope, State, StoredRequest, Successor
 
 _ORDER = (
     "account",
     "outage_opened",
+    "decided",
     "planned",
     "sending",
     "answered",
@@ -50,9 +52,17 @@ def history(database: Database, scope: Scope, identifier: str) -> list[Event]:
         events += _request_events(database, scope, stored)
     for breakage in _breakages(database, scope, found, identifier):
         events += _breakage_events(scope, breakage)
+    events += _decisions(database, scope, found, identifier)
     matched = _successors(database, scope, found, identifier)
     events += [_successor_event(scope, at, run_id, successor) for at, run_id, successor in matched]
     return sorted(events, key=lambda event: (event.at, _ORDER.index(event.kind)))
+
+
+def _decisions(database: Database, scope: Scope, found: _Found, identifier: str) -> Iterator[Event]:
+    """Why somebody was or was not asked; of a session or a request only what came of it is told."""
+    if found.states or not found.requests:
+        accounts = {identifier} if identifier in found.account_ids or not found.states else None
+        yield from decision_events(database, scope, found.authorization_ids | {identifier}, accounts)
 
 
 def _breakages(database: Database, scope: Scope, found: _Found, identifier: str) -> Iterator[Breakage]:

@@ -48,7 +48,8 @@ class Adoption:
 
 @dataclass(slots=True)
 class MerchantNight:
-    """What one run has learnt and done for one merchant; a stage reads what earlier ones filled in."""
+    """What one run has learnt and done for one merchant; a stage reads what earlier ones filled in. `only` are the authorizations that the
+    command is about, None for all."""
 
     merchant: Merchant
     work: Work
@@ -78,6 +79,7 @@ class MerchantNight:
     successors: list[Successor] = field(default_factory=list)
     checked: list[tuple[str, str | None]] = field(default_factory=list)
     contacts: list[StoredRequest] = field(default_factory=list)
+    only: frozenset[str] | None = None
     breakages: BreakageStep | None = None
     findings: pd.DataFrame = field(default_factory=pd.DataFrame)
     drop_released: bool = False

@@ -34,9 +34,7 @@ def work_to_resume(database: Database, run_id: str) -> Work:
         raise SettingsError(
             f"run {later.run_id} has finished business date {later.business_date} since: nothing is left of run {run_id} to do"
         )
-    chain = [run]
-    while (before := chain[-1].resumed_from) is not None and (earlier := records.run(database, before)) is not None:
-        chain.append(earlier)
+    chain = _chain(database, run)
     return Work(
         command="resume",
         business_date=run.business_date,
@@ -60,7 +58,8 @@ def work_to_retry(database: Database, run_id: str, *, dry_run: bool = False) -> 
         raise SettingsError(f"run {run_id} did not finish: `relink resume {run_id}` finishes it")
     retries = {
         stored.request.request_id: stored.authorization_id
-        for stored in records.requests_of_run(database, run_id)
+        for one in _chain(database, run)
+        for stored in records.requests_of_run(database, one.run_id)
         if stored.state in RETRIED and stored.outcome is None
     }
     if not retries:
@@ -75,6 +74,14 @@ def work_to_retry(database: Database, run_id: str, *, dry_run: bool = False) -> 
         business_date=None if superseded else run.business_date,
         arguments={"run_id": run_id},
     )
+
+
+def _chain(database: Database, run: records.StoredRun) -> list[records.StoredRun]:
+    """A run and those that it finished, the newest first: its report tells of the requests of all of them."""
+    chain = [run]
+    while (before := chain[-1].resumed_from) is not None and (earlier := records.run(database, before)) is not None:
+        chain.append(earlier)
+    return chain
 
 
 def _run(database: Database, run_id: str) -> records.StoredRun:

@@ -65,9 +65,10 @@ class Ticks:
         return None
 
     def describe(self, tick: Tick) -> str:
-        """A tick for people, in the zone and in UTC."""
+        """A tick for people, in the zone and, where that is another time, in UTC."""
         local = tick.at.astimezone(self.zone)
-        return f"{local:%Y-%m-%d %H:%M %Z} ({tick.at:%Y-%m-%d %H:%M} UTC), business date {tick.business_date}"
+        in_utc = f" ({tick.at:%Y-%m-%d %H:%M} UTC)" if local.tzname() != "UTC" else ""
+        return f"{local:%Y-%m-%d %H:%M %Z}{in_utc}, business date {tick.business_date}"
 
     def _from(self, moment: datetime) -> Iterator[tuple[datetime, Tick]]:
         """Ticks in the order of their wall-clock times, from a little before a moment."""

@@ -115,6 +115,7 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
     """
     requests, outcomes, accounts = tables["relink_requests"], tables["relink_outcomes"], tables["accounts"]
     unknown = _still_unknown(newest, outcomes, accounts)
+    again = _retry(summary)
     found = [
         *_held(summary, tables["authorizations"]),
         _need(
@@ -130,10 +131,16 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
         _need(
             "rejected",
             "Requests that Stripe refused tonight",
-            "Mend what Stripe's message names. A later night asks again after the cooldown; `relink request --ignore-cooldown` with the authorization does so at once.",
+            "Mend what Stripe's message names. A later night asks again after the cooldown; "
+            + (
+                "the command does so at once."
+                if again
+                else "once this run has been finished, `relink retry` does so at once."
+            ),
             "relink_requests.parquet where result = 'rejected'",
             _where(requests, "result", "rejected"),
             _rejected,
+            again,
         ),
         _need(
             "not_sent",
@@ -142,6 +149,7 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
             "relink_requests.parquet where result = 'not_sent'",
             _where(requests, "result", "not_sent"),
             _rejected,
+            again or _resume(summary),
         ),
         _need(
             "answers",
@@ -164,6 +172,18 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
         _replaced(accounts, tables["account_successors"]),
     ]
     return [need for need in found if need.count.value]
+
+
+def _retry(summary: Mapping[str, Any]) -> str:
+    """What tries the refused and unsent requests of a finished run again; nothing for any other."""
+    asked = summary["complete"] and not summary["dry_run"]
+    return f"relink retry {_quoted(summary['run_id'])}" if asked else ""
+
+
+def _resume(summary: Mapping[str, Any]) -> str:
+    """What finishes a night that stopped; other commands are called again."""
+    is_night = summary["command"] in ("run", "resume") and not summary["dry_run"]
+    return f"relink resume {_quoted(summary['run_id'])}" if is_night else ""
 
 
 def _held(summary: Mapping[str, Any], authorizations: pa.Table) -> Iterator[Need]:

@@ -72,7 +72,12 @@ How things stand now, counted (`records_standing`)
     open_session_counts(database, scope) -> [OpenSessions(delivery, sessions, offered, oldest_requested_at)]
     unfinished_counts(database, scope) -> {state: number}; last_run_id(database, scope) -> str | None
 
+Decisions (`records_decisions`)
+    record_changed_decisions(database, scope, run_id, business_date, at, {Decision}, only=None) -> int
+    decisions_about(database, scope, authorization_ids, account_ids) -> [StoredDecision]
+
 Held plans and API calls (`records_plans`)
+    plans_holding(database, scope, authorization_id, first, before) -> [HeldPlan]
     hold_plan(database, HeldPlan); held_plan(database, plan_hash); list_held_plans(database, now, scope=None)
     * release_plan(database, plan_hash, run_id, at) -> HeldPlan
     add_api_calls(database, run_id, scope, day, [ApiCalls]); reads_last_30_days(database, scope, now) -> int
@@ -128,6 +133,7 @@ from jobs.adapters.records_contacts import (
     sessionless_unknown_requests,
     unknown_requests,
 )
+from jobs.adapters.records_decisions import StoredDecision, decisions_about, record_changed_decisions
 from jobs.adapters.records_history import append_history, history_of, latest_history
 from jobs.adapters.records_ledger import LedgerChange, ledger_chunks, ledger_rows, load_ledger
 from jobs.adapters.records_orphans import (
@@ -145,6 +151,7 @@ from jobs.adapters.records_plans import (
     held_plan,
     hold_plan,
     list_held_plans,
+    plans_holding,
     reads_last_30_days,
     release_plan,
 )
@@ -218,6 +225,7 @@ __all__ = [
     "ReportFacts",
     "RunMerchant",
     "SnapshotRecord",
+    "StoredDecision",
     "StoredRun",
     "add_api_calls",
     "add_foreign_sessions",
@@ -236,6 +244,7 @@ __all__ = [
     "close_breakage",
     "complete_run_on",
     "count_requests_between",
+    "decisions_about",
     "events_read_to",
     "find_by_session",
     "finish_run",
@@ -273,9 +282,11 @@ __all__ = [
     "plan_requests",
     "plan_taken",
     "planned_requests",
+    "plans_holding",
     "provisional_requests",
     "prunable_snapshots",
     "reads_last_30_days",
+    "record_changed_decisions",
     "record_found",
     "record_no_answer",
     "record_not_sent",

@@ -65,6 +65,17 @@ def list_held_plans(database: Database, now: datetime, scope: Scope | None = Non
     return _plans(database, statement.order_by(plans.c.created_at, plans.c.plan_hash))
 
 
+def plans_holding(
+    database: Database, scope: Scope, authorization_id: str, first: datetime, before: datetime | None
+) -> list[HeldPlan]:
+    """Plans made from a moment on, and before another if one is given, that hold a request for an authorization; oldest first."""
+    chosen = [plans.c.merchant == scope.merchant, plans.c.mode == scope.mode, plans.c.created_at >= first]
+    if before is not None:
+        chosen.append(plans.c.created_at < before)
+    found = _plans(database, select(plans).where(*chosen).order_by(plans.c.created_at, plans.c.plan_hash))
+    return [plan for plan in found if any(key.authorization_id == authorization_id for key in plan.pairs)]
+
+
 def release_plan(database: Database, plan_hash: str, run_id: str, at: datetime) -> HeldPlan:
     """Release a held plan to a run: once, and within 24 hours. The same run may ask again.
 

@@ -21,6 +21,7 @@ from jobs.adapters.tables import (
     affected_accounts,
     api_calls,
     breakages,
+    decisions,
     foreign_sessions,
     outcomes,
     plans,
@@ -105,6 +106,7 @@ def remove_old_rows(
             removed["requests"] = _remove_requests(connection, before)
             removed["API calls"] = _remove(connection, api_calls, api_calls.c.day < before)
             removed["held plans"] = _remove(connection, plans, plans.c.business_date < before)
+            removed["decisions"] = _remove(connection, decisions, decisions.c.until_date < before)
             removed["accounts known to the brakes"] = _remove(
                 connection, affected_accounts, affected_accounts.c.until_date < before
             )

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -433,3 +433,28 @@ plans = Table(
     Column("pairs", JSON, nullable=False),
     Index(None, "merchant", "mode", "created_at"),
 )
+
+decisions = Table(
+    "relink_decisions",
+    metadata,
+    *_scope_key(),
+    Column("authorization_id", Text, primary_key=True),
+    Column("account_id", Text, primary_key=True),
+    Column("decided_at", Moment, primary_key=True),
+    Column("since_date", Date, nullable=False),
+    Column("until_date", Date),
+    Column("ended_at", Moment),
+    Column("finding", Text, nullable=False),
+    Column("next_step", Text, nullable=False),
+    Column("detail", FreeText, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Index(
+        "ix_relink_decisions_standing",
+        "merchant",
+        "mode",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+"""A row from the night that decided so to the one that decided otherwise; without an account it holds for the authorization, without an
+authorization for an account that has none."""

@@ -52,11 +52,11 @@ def test_the_whole_story_in_order_of_time(told: Relink, story: Nights) -> None:
     assert [event["at"] for event in events] == sorted(event["at"] for event in events)
     seen = kinds(events)
     assert seen[:2] == ["account", "account"]
-    assert seen[2:6] == ["outage_opened", "planned", "answered", "offered"]
+    assert seen[2:7] == ["outage_opened", "decided", "planned", "answered", "offered"]
     assert seen.count("outcome") >= 1
     assert seen[-1] == "outage_closed"
     assert {event["authorization_id"] for event in events} == {"fcauth_1"}
-    planned = events[3]
+    planned = events[4]
     assert (planned["request_id"], planned["command"]) == (
         story.by_authorization()["fcauth_1"].request.request_id,
         "run",
@@ -64,7 +64,7 @@ def test_the_whole_story_in_order_of_time(told: Relink, story: Nights) -> None:
     assert "attempt 1" in planned["text"]
     assert "because inactive" in planned["text"]
     assert "cus_1" in planned["text"]
-    assert session_of(story, 1) in events[4]["text"]
+    assert session_of(story, 1) in events[5]["text"]
 
 
 def test_people_read_a_line_for_each_event(told: Relink, story: Nights) -> None:
