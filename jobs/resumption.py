@@ -56,11 +56,12 @@ def work_to_retry(database: Database, run_id: str, *, dry_run: bool = False) -> 
     run = _run(database, run_id)
     if run.state != records.COMPLETE:
         raise SettingsError(f"run {run_id} did not finish: `relink resume {run_id}` finishes it")
+    made = [stored for one in _chain(database, run) for stored in records.requests_of_run(database, one.run_id)]
+    asked = {stored.authorization_id for stored in made if stored.state not in RETRIED}
     retries = {
         stored.request.request_id: stored.authorization_id
-        for one in _chain(database, run)
-        for stored in records.requests_of_run(database, one.run_id)
-        if stored.state in RETRIED and stored.outcome is None
+        for stored in made
+        if stored.state in RETRIED and stored.outcome is None and stored.authorization_id not in asked
     }
     if not retries:
         return None
