@@ -59,7 +59,7 @@ def record_changed_decisions(
                 [{"of": one.authorization_id, "of_account": one.account_id} for one in sorted(ended)],
             )
         if begun:
-            fixed = {"merchant": scope.merchant, "mode": scope.mode, "run_id": run_id}
+            fixed: dict[str, object] = {"merchant": scope.merchant, "mode": scope.mode, "run_id": run_id}
             fixed |= {"since_date": business_date, "decided_at": at}
             connection.execute(table.insert(), [{**fixed, **one._asdict()} for one in sorted(begun)])
         return len(ended) + len(begun)
