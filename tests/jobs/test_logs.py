@@ -267,7 +267,8 @@ def test_a_json_line_is_compact_ascii_and_names_only_what_was_given() -> None:
 def test_a_record_may_name_another_run_and_text_lines_name_none() -> None:
     stream = logged(run_id="run-1")
     logging.getLogger("jobs").info("x", extra={"run_id": "run-2"})
-    assert [entry["run_id"] for entry in entries(stream)] == ["run-2"]
+    logging.getLogger("jobs").info("x", extra={"run_id": None})
+    assert [entry["run_id"] for entry in entries(stream)] == ["run-2", "run-1"]
     stream = logged("text", run_id="run-1")
     logging.getLogger("jobs").info("x", extra={"bank": "a b", "pages": 3, "all": True})
     assert stream.getvalue().endswith(" INFO    jobs: x bank=a b pages=3 all=true\n")
