@@ -70,6 +70,19 @@ def test_wrong_settings_are_all_told(tonight: Nights, relink: Relink, monkeypatc
     assert at("doctor").out.startswith("fail  settings: ")
 
 
+def test_a_hosted_delivery_that_leads_nowhere_back_is_a_warning(
+    tonight: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = [{"customer": "cus_1", "delivery": "hosted_email"}]
+    at = deployed(tonight, relink, monkeypatch, relink={"delivery_rules": rules})
+    ended = at("doctor", "--json")
+    assert (ended.code, levels(ended)["delivery"]) == (0, "warn")
+    assert "hosted_email without relink.return_url" in said(ended, "delivery")
+    back = {"delivery_rules": rules, "return_url": "https://shop.example/back"}
+    at = deployed(tonight, relink, monkeypatch, relink=back)
+    assert levels(at("doctor", "--json"))["delivery"] == "ok"
+
+
 def test_what_this_version_does_not_do_is_a_fault(
     tonight: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
