@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -51,35 +52,66 @@ def apply_brakes(findings: pd.DataFrame, policy: BrakePolicy, inputs: BrakeInput
     Shares are of the open ledger accounts found in Stripe. New is an account that is affected tonight and was not at the last complete run
     that did not hold it, so that what one night holds is still new to the next.
     """
+    return judge_brakes(tally_brakes(findings), policy, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeTally:
+    """What the brakes compare: open ledger accounts found in Stripe, in all and by institution, and the affected ones of them."""
+
+    present: int
+    present_by_institution: Mapping[str, int]
+    affected: pd.DataFrame
+
+    def __add__(self, other: BrakeTally) -> BrakeTally:
+        return BrakeTally(
+            self.present + other.present,
+            Counter(self.present_by_institution) + Counter(other.present_by_institution),
+            pd.concat([self.affected, other.affected], ignore_index=True),
+        )
+
+
+def tally_brakes(findings: pd.DataFrame) -> BrakeTally:
+    """Count some accounts; of all accounts it is the sum of their parts."""
     present = flags(findings["in_stripe"]) & flags(findings["ledger_status"] == "open")
     affected = present & flags(findings["finding"].isin([str(kind) for kind in AFFECTED]))
-    new = affected & ~flags(findings["account_id"].isin(list(inputs.known)))
-    new_ids = frozenset(findings.loc[new, "account_id"])
-    released = flags(findings["authorization_id"].isin(list(inputs.released_authorizations)))
-    braked = new & ~released
-    base, count = int(present.sum()), int(braked.sum())
+    institutions = findings.loc[present, "institution_name"].dropna().value_counts()
+    return BrakeTally(
+        int(present.sum()),
+        {str(name): int(count) for name, count in institutions.items()},
+        findings.loc[affected, ["account_id", "authorization_id", "institution_name"]].reset_index(drop=True),
+    )
+
+
+def judge_brakes(tally: BrakeTally, policy: BrakePolicy, inputs: BrakeInputs) -> BrakeVerdict:
+    """Hold what the numbers say, see `apply_brakes`."""
+    affected, base = tally.affected, tally.present
+    new = ~flags(affected["account_id"].isin(list(inputs.known)))
+    new_ids = frozenset(affected.loc[new, "account_id"])
+    braked = new & ~flags(affected["authorization_id"].isin(list(inputs.released_authorizations)))
+    count = int(braked.sum())
     reasons: tuple[str, ...] = ()
     if inputs.first_run and not inputs.released_authorizations:
         if inputs.live and count:
             reasons = ("the first live run holds all its requests",)
-        return BrakeVerdict(_authorizations(findings, braked) if reasons else frozenset(), new_ids, reasons)
+        return BrakeVerdict(_authorizations(affected, braked) if reasons else frozenset(), new_ids, reasons)
     if count >= policy.minimum and count > policy.newly_broken_share * base:
         reasons += (
             f"{count} of {base} accounts broke since the last run (newly_broken_share {policy.newly_broken_share:g})",
         )
-    week = len({*findings.loc[braked, "account_id"], *inputs.new_this_week})
+    week = len({*affected.loc[braked, "account_id"], *inputs.new_this_week})
     if count and week >= policy.minimum and week > policy.newly_broken_share_7d * base:
         reasons += (
             f"{week} of {base} accounts broke within seven days (newly_broken_share_7d {policy.newly_broken_share_7d:g})",
         )
     if reasons:
-        return BrakeVerdict(_authorizations(findings, braked), new_ids, reasons)
+        return BrakeVerdict(_authorizations(affected, braked), new_ids, reasons)
     held: frozenset[str] = frozenset()
-    for institution in sorted(findings.loc[braked, "institution_name"].dropna().unique()):
-        here = flags(findings["institution_name"] == institution)
-        linked, broken = int((present & here).sum()), int((braked & here).sum())
+    for institution in sorted(affected.loc[braked, "institution_name"].dropna().unique()):
+        here = braked & flags(affected["institution_name"] == institution)
+        linked, broken = tally.present_by_institution[institution], int(here.sum())
         if linked >= SMALLEST_INSTITUTION and broken > policy.institution_share * linked:
-            held |= _authorizations(findings, braked & here)
+            held |= _authorizations(affected, here)
             reasons += (
                 f"{broken} of {linked} accounts at {institution} broke since the last run (institution_share {policy.institution_share:g})",
             )

@@ -22,6 +22,24 @@ class BreakageStep:
     open: tuple[Breakage, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ShownKinds:
+    """(authorization, kind) pairs that are broken, that linger and that are closed in the ledger; authorizations with a replaced account."""
+
+    broken: frozenset[tuple[str, str]] = frozenset()
+    lingering: frozenset[tuple[str, str]] = frozenset()
+    closed: frozenset[tuple[str, str]] = frozenset()
+    replaced: frozenset[str] = frozenset()
+
+    def __or__(self, other: ShownKinds) -> ShownKinds:
+        return ShownKinds(
+            self.broken | other.broken,
+            self.lingering | other.lingering,
+            self.closed | other.closed,
+            self.replaced | other.replaced,
+        )
+
+
 def advance_breakages(
     open_breakages: Sequence[Breakage],
     highest_numbers: Mapping[tuple[str, str], int],
@@ -40,9 +58,23 @@ def advance_breakages(
         findings: `frames.FINDINGS`.
         replaced_accounts: accounts that have a matched successor under another authorization.
     """
-    broken, lingering, closed_in_ledger = _kinds(findings, replaced_accounts)
+    return step_breakages(open_breakages, highest_numbers, shown_kinds(findings, replaced_accounts), stamp)
+
+
+def shown_kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> ShownKinds:
+    """What some accounts show; of all accounts it is what their parts show together."""
     moved = flags(findings["account_id"].isin(list(replaced_accounts)))
-    replaced = set(findings.loc[moved, "authorization_id"].dropna())
+    return ShownKinds(*_kinds(findings, replaced_accounts), frozenset(findings.loc[moved, "authorization_id"].dropna()))
+
+
+def step_breakages(
+    open_breakages: Sequence[Breakage],
+    highest_numbers: Mapping[tuple[str, str], int],
+    shown: ShownKinds,
+    stamp: RunStamp,
+) -> BreakageStep:
+    """Open and close breakages by what all accounts show, see `advance_breakages`."""
+    broken, lingering, closed_in_ledger, replaced = shown.broken, shown.lingering, shown.closed, shown.replaced
     still_open = {breakage.key for breakage in open_breakages}
     covered = {(key.authorization_id, key.kind) for key in still_open}
     opened = tuple(
@@ -72,7 +104,7 @@ def advance_breakages(
 Pairs = set[tuple[str, str]]
 
 
-def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[Pairs, Pairs, Pairs]:
+def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[frozenset[tuple[str, str]], ...]:
     """(authorization, kind) pairs that are affected, that linger, and that are closed in the ledger; replaced accounts left out."""
     broken: Pairs = set()
     lingering: Pairs = set()
@@ -95,4 +127,4 @@ def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[
             broken |= pairs
         else:
             lingering |= pairs
-    return broken, lingering, closed_in_ledger
+    return frozenset(broken), frozenset(lingering), frozenset(closed_in_ledger)

@@ -47,6 +47,8 @@ def advance_history(
     accounts: pd.DataFrame,
     stamp: RunStamp,
     deactivated_at: Mapping[str, datetime] | None = None,
+    *,
+    first_run: bool | None = None,
 ) -> HistoryStep:
     """Carry the account history forward by one complete snapshot.
 
@@ -54,13 +56,14 @@ def advance_history(
         previous: `frames.HISTORY`, the newest state of every account ever seen.
         accounts: `frames.ACCOUNTS` of tonight, complete.
         deactivated_at: Stripe's own time of deactivation by account id, where an event told it.
+        first_run: whether the job never looked before; None where `previous` is of all accounts and shows it.
 
     `inactive_since` is an event's time, else the time of the snapshot that first showed it (an upper bound), else, for what
     was inactive when this job first looked, the time of that first look (at least that long).
     """
     check(previous, HISTORY, "history")
     check(accounts, ACCOUNTS, "accounts")
-    first_run = previous.empty
+    first_run = previous.empty if first_run is None else first_run
     tonight = _states(accounts, stamp)
     before = previous.rename(columns={name: f"{name}__before" for name in HISTORY if name != "account_id"})
     merged = tonight.merge(before, on="account_id", how="outer", validate="one_to_one", indicator=True)

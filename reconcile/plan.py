@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,7 @@ from reconcile.request import (
 )
 
 Steps = NDArray[np.object_]
+Decided = dict[str, tuple[NextStep, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,38 @@ class Candidate:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """What a customer's accounts decide about accounts elsewhere: customers whom the ledger silences, and successors that it names."""
+
+    silent_holders: frozenset[str] = frozenset()
+    named_successors: frozenset[str] = frozenset()
+
+    def __or__(self, other: Crossing) -> Crossing:
+        return Crossing(self.silent_holders | other.silent_holders, self.named_successors | other.named_successors)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What can be said before anything is given out: steps of accounts, and who could be asked about, in no order.
+
+    `steps` are empty where the account's authorization is to decide; `decided` are authorizations that a standing fact rules out.
+    """
+
+    steps: Steps
+    details: Steps
+    candidates: Sequence[Candidate]
+    decided: Decided
+
+
+class Turn(NamedTuple):
+    """What is given out to an authorization; requests are numbered from 1 in sending order, held ones by themselves."""
+
+    step: NextStep
+    detail: str
+    number: int
+
+
 def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan]:
     """Return the findings with their next steps, and the plan of requests in sending order.
 
@@ -115,16 +149,50 @@ def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan
     No two requests share an authorization or a customer.
     """
     check(findings, FINDINGS, "findings")
-    steps, details = _account_steps(findings, inputs)
+    found = survey(findings, inputs, crossing(findings, inputs.successors))
+    return settle_plan(findings, found, give_out(found.candidates, inputs), inputs)
+
+
+def crossing(findings: pd.DataFrame, successors: Mapping[str, str]) -> Crossing:
+    """What these accounts decide about others."""
+    silent = findings.loc[flags(findings["do_not_contact"]), "ledger_holder_id"].dropna()
+    named = flags(findings["in_ledger"]) & flags(findings["account_id"].isin(set(successors.values())))
+    return Crossing(frozenset(silent), frozenset(findings.loc[named, "account_id"]))
+
+
+def survey(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing) -> Survey:
+    """Decide what does not depend on who else is asked; every account of an authorization must be there."""
+    steps, details = _account_steps(findings, inputs, across)
     candidates, decided = _candidates(findings, steps == "", inputs)
-    requests: list[RelinkRequest] = []
-    held: list[RelinkRequest] = []
-    for candidate, step, detail in _spend(candidates, inputs):
+    return Survey(steps, details, candidates, decided)
+
+
+def give_out(candidates: Iterable[Candidate], inputs: PlanInputs) -> dict[str, Turn]:
+    """Give tonight's requests out among all candidates, by authorization id."""
+    turns: dict[str, Turn] = {}
+    numbers: Counter[NextStep] = Counter()
+    for candidate, step, detail in _spend(sorted(candidates, key=Candidate.urgency), inputs):
+        numbers[step] += 1
+        turns[candidate.authorization_id] = Turn(step, detail, numbers[step])
+    return turns
+
+
+def settle_plan(
+    findings: pd.DataFrame, found: Survey, turns: Mapping[str, Turn], inputs: PlanInputs
+) -> tuple[pd.DataFrame, Plan]:
+    """Return surveyed findings with their next steps, and the part of the plan that is about them."""
+    steps, details = found.steps.copy(), found.details.copy()
+    decided: Decided = dict(found.decided)
+    chosen: dict[NextStep, list[tuple[int, Candidate]]] = {NextStep.REQUEST: [], NextStep.HELD_BY_BRAKE: []}
+    for candidate in found.candidates:
+        step, detail, number = turns[candidate.authorization_id]
         decided[candidate.authorization_id] = (step, detail)
-        if step == NextStep.REQUEST:
-            requests.append(_request(candidate, inputs, len(requests) + 1))
-        elif step == NextStep.HELD_BY_BRAKE:
-            held.append(_request(candidate, inputs, len(held) + 1))
+        if step in chosen:
+            chosen[step].append((number, candidate))
+    requests, held = (
+        [_request(candidate, inputs, number) for number, candidate in sorted(chosen[step], key=lambda one: one[0])]
+        for step in (NextStep.REQUEST, NextStep.HELD_BY_BRAKE)
+    )
     waiting = np.flatnonzero(steps == "")
     for position, name in zip(waiting.tolist(), findings["authorization_id"].iloc[waiting].tolist(), strict=True):
         steps[position], details[position] = decided[name]
@@ -135,7 +203,7 @@ def plan(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[pd.DataFrame, Plan
     )
 
 
-def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, Steps]:
+def _account_steps(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing) -> tuple[Steps, Steps]:
     """The next step that an account's own facts decide, empty where its authorization is to decide; and why it needs review."""
     finding, authorization = findings["finding"], findings["authorization_id"]
     affected = flags(finding.isin(AFFECTED_NAMES))
@@ -153,13 +221,13 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, S
     conditions: list[tuple[Flags, NextStep]] = [
         (flags(finding == str(Finding.OK)), NextStep.NONE),
         (flags(findings["ledger_status"] == "closed"), NextStep.LEDGER_CLOSED),
-        (_replaced(findings, inputs.successors), NextStep.REPLACED),
+        (_replaced(findings, inputs.successors, across), NextStep.REPLACED),
         (
             flags(finding.isin([Finding.DISCONNECTED, Finding.INACTIVE_PERMANENT, Finding.NOT_IN_STRIPE])),
             NextStep.NOT_RELINKABLE,
         ),
         (flags(finding.isin([Finding.UNREADABLE, Finding.NOT_IN_LEDGER, Finding.HOLDER_MISMATCH])), NextStep.REVIEW),
-        (_silenced(findings, inputs.suppressed_ids), NextStep.DO_NOT_CONTACT),
+        (_silenced(findings, across, inputs.suppressed_ids), NextStep.DO_NOT_CONTACT),
         (np.logical_or.reduce(list(concerns.values())), NextStep.REVIEW),
         (affected & ~flags(finding.isin(inputs.policy.reasons)), NextStep.REASON_OFF),
     ]
@@ -168,7 +236,7 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs) -> tuple[Steps, S
     return steps.astype(object), details.astype(object)
 
 
-def _replaced(findings: pd.DataFrame, successors: Mapping[str, str]) -> Flags:
+def _replaced(findings: pd.DataFrame, successors: Mapping[str, str], across: Crossing) -> Flags:
     """Accounts with a successor under another id.
 
     Once the ledger names the successor, an old row that is still open stays `replaced`: that customer has just relinked, and
@@ -176,14 +244,13 @@ def _replaced(findings: pd.DataFrame, successors: Mapping[str, str]) -> Flags:
     """
     successor = findings["account_id"].map(dict(successors)).astype(object)
     in_ledger = flags(findings["in_ledger"])
-    named = set(findings.loc[in_ledger, "account_id"])
     moved = flags(successor.notna()) & flags(successor != findings["account_id"].astype(object))
-    return moved & (in_ledger | ~flags(successor.isin(named)))
+    return moved & (in_ledger | ~flags(successor.isin(across.named_successors)))
 
 
-def _silenced(findings: pd.DataFrame, suppressed_ids: Collection[str]) -> Flags:
+def _silenced(findings: pd.DataFrame, across: Crossing, suppressed_ids: Collection[str]) -> Flags:
     """Every account of a holder that the ledger marks `do_not_contact` anywhere or a list suppresses, and every suppressed account."""
-    silent = set(findings.loc[flags(findings["do_not_contact"]), "ledger_holder_id"].dropna()) | set(suppressed_ids)
+    silent = across.silent_holders | set(suppressed_ids)
     names = ("account_holder_id", "ledger_holder_id", "account_id")
     return flags(findings[list(names)].isin(silent).any(axis=1))
 
@@ -206,11 +273,8 @@ def _by_authorization(findings: pd.DataFrame, wanted: Flags) -> Iterator[tuple[s
         yield name, list(group)
 
 
-Decided = dict[str, tuple[NextStep, str]]
-
-
 def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) -> tuple[list[Candidate], Decided]:
-    """Authorizations that no standing fact rules out, most urgent first; and the steps of those that one does."""
+    """Authorizations that no standing fact rules out, by id; and the steps of those that one does."""
     breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
     left_out = {*inputs.successors, *inputs.suppressed_ids}
     decided: Decided = {}
@@ -237,7 +301,7 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
             decided[authorization_id] = next(
                 (step for step in steps if step[0] != NextStep.ATTEMPTS_EXHAUSTED), steps[0]
             )
-    return sorted(candidates, key=Candidate.urgency), decided
+    return candidates, decided
 
 
 def _candidate(

@@ -1,0 +1,110 @@
+"""The whole way from history to next steps over parts of a world, with the same functions as for the whole and the same result.
+
+Within a part: the account history, findings, and what each authorization's own accounts decide. Over all parts: outages (a set union), brakes
+(sums), customers whom the ledger silences, and who is asked, in one order of urgency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+import pandas as pd
+
+from reconcile.brakes import BrakeTally, tally_brakes
+from reconcile.breakages import ShownKinds, shown_kinds
+from reconcile.classify import classify
+from reconcile.history import HistoryStep, advance_history
+from reconcile.model import Holder, Plan, RunStamp
+from reconcile.partitions import Part
+from reconcile.plan import Candidate, Crossing, PlanInputs, crossing, give_out, settle_plan, survey
+from reconcile.policy import RelinkPolicy
+
+
+class Shelf(Protocol):
+    """Where the findings of parts wait, so that only one part need be in memory."""
+
+    def put(self, part: int, findings: pd.DataFrame) -> None:
+        """Keep a part's findings in place of its earlier ones."""
+
+    def take(self, part: int) -> pd.DataFrame:
+        """A part's findings as they were put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What all parts show together, and how many there are."""
+
+    parts: int
+    shown: ShownKinds
+    tally: BrakeTally
+    across: Crossing
+    changed_holders: frozenset[Holder]
+
+
+def classify_parts(
+    parts: Iterable[Part],
+    shelf: Shelf,
+    policy: RelinkPolicy,
+    stamp: RunStamp,
+    *,
+    first_run: bool,
+    successors: Mapping[str, str],
+    deactivated_at: Mapping[str, datetime] | None = None,
+    advanced: Callable[[HistoryStep], None] = lambda step: None,
+) -> Overview:
+    """Carry each part's history forward and give each of its accounts a finding, which goes to the shelf.
+
+    Args:
+        first_run: whether the job never looked before.
+        successors: the new account id by the old, other one.
+        advanced: is told each part's step of history.
+    """
+    count, shown, across = 0, ShownKinds(), Crossing()
+    tallies: list[BrakeTally] = []
+    holders: set[Holder] = set()
+    for count, part in enumerate(parts, start=1):
+        step = advance_history(part.history, part.accounts, stamp, deactivated_at, first_run=first_run)
+        findings = classify(part.accounts, part.ledger, step.latest, policy, stamp)
+        shelf.put(count - 1, findings)
+        shown |= shown_kinds(findings, set(successors))
+        across |= crossing(findings, successors)
+        tallies.append(tally_brakes(findings))
+        holders |= step.changed_holders
+        advanced(step)
+    tally = tallies[0]
+    for other in tallies[1:]:
+        tally += other
+    return Overview(count, shown, tally, across, frozenset(holders))
+
+
+def plan_parts(
+    shelf: Shelf, overview: Overview, inputs: PlanInputs, planned: Callable[[int, pd.DataFrame], None]
+) -> Plan:
+    """Decide every account's next step and the requests, as `plan.plan` does for the whole.
+
+    Args:
+        planned: is told each part's findings with their next steps.
+    """
+    waiting: list[Candidate] = []
+    for part in range(overview.parts):
+        found = survey(shelf.take(part), inputs, overview.across)
+        # The rows are left behind: who is asked is decided by who the candidates are and how urgent, and most are not asked tonight.
+        waiting += [replace(candidate, rows=(), covered=()) for candidate in found.candidates]
+    turns = give_out(waiting, inputs)
+    del waiting
+    plans: list[Plan] = []
+    for part in range(overview.parts):
+        findings = shelf.take(part)
+        settled, own = settle_plan(findings, survey(findings, inputs, overview.across), turns, inputs)
+        planned(part, settled)
+        plans.append(own)
+    return Plan(
+        tuple(
+            sorted((one for own in plans for one in own.requests), key=lambda one: turns[one.authorization_id].number)
+        ),
+        tuple(sorted((one for own in plans for one in own.decisions), key=lambda one: one.authorization_id)),
+        tuple(sorted((one for own in plans for one in own.held), key=lambda one: turns[one.authorization_id].number)),
+    )

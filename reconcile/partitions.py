@@ -1,0 +1,89 @@
+"""Divide accounts, ledger and history by customer, so that each part can be judged by itself and the parts together say what the whole says.
+
+A part holds whole authorizations. Where the accounts of one authorization name several customers, all of them go where the first of these
+customers' parts is, since they are counted and asked about together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+
+_HASHED_CHARACTERS = 8
+"""The last of an id, which differ the most."""
+
+
+class Part(NamedTuple):
+    """A part's share: `frames.ACCOUNTS`, `frames.LEDGER` and the `frames.HISTORY` of before."""
+
+    accounts: pd.DataFrame
+    ledger: pd.DataFrame
+    history: pd.DataFrame
+
+
+def split(accounts: pd.DataFrame, ledger: pd.DataFrame, history: pd.DataFrame, parts: int) -> list[Part]:
+    """Divide into so many parts, each in the order of the whole; some may be empty."""
+    in_part = part_numbers(accounts, parts)
+    of_ledger = follow(ledger["account_id"], ledger["ledger_holder_id"], accounts["account_id"], in_part, parts)
+    of_history = follow(history["account_id"], history["account_holder_id"], accounts["account_id"], in_part, parts)
+    return [
+        Part(
+            accounts.loc[in_part == number].reset_index(drop=True),
+            ledger.loc[of_ledger == number].reset_index(drop=True),
+            history.loc[of_history == number].reset_index(drop=True),
+        )
+        for number in range(parts)
+    ]
+
+
+def part_numbers(accounts: pd.DataFrame, parts: int) -> Numbers:
+    """The part of each account, from 0: that of its customer, or of another customer of its authorization."""
+    numbers = _hashes(accounts["account_holder_id"]) % parts
+    encoded = _array(accounts["authorization_id"]).dictionary_encode()
+    named = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
+    codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)[named]
+    first = np.full(len(encoded.dictionary), parts, dtype=np.int64)
+    np.minimum.at(first, codes, numbers[named])
+    numbers[named] = first[codes]
+    return numbers
+
+
+def follow(
+    account_ids: pd.Series, holders: pd.Series, pulled_ids: pd.Series, pulled_parts: Numbers, parts: int
+) -> Numbers:
+    """The part of each row that is about an account: the account's, or, where it was not pulled, that of the row's customer."""
+    numbers = _hashes(holders) % parts
+    places = pc.index_in(_array(account_ids), value_set=_array(pulled_ids))
+    known = places.is_valid().to_numpy(zero_copy_only=False)
+    numbers[known] = pulled_parts[places.drop_null().to_numpy(zero_copy_only=False)]
+    return numbers
+
+
+def _array(column: pd.Series) -> pa.Array:
+    array = pa.array(column.array)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _hashes(texts: pd.Series) -> Numbers:
+    """A number for each text, the same on every machine, 0 for null; worked out on the bytes, without a Python value for each text."""
+    array = _array(texts).cast(pa.large_binary())
+    if not len(array):
+        return np.zeros(0, dtype=np.int64)
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    content = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(1, dtype=np.uint8)
+    starts, ends = bounds[:-1], bounds[1:]
+    hashes = np.zeros(len(array), dtype=np.uint64)
+    for back in range(1, _HASHED_CHARACTERS + 1):
+        inside = ends - back >= starts
+        byte = content[np.where(inside, ends - back, 0)].astype(np.uint64)
+        hashes = np.where(inside, (hashes ^ byte) * np.uint64(1_099_511_628_211), hashes)  # FNV-1a
+    mixed: Numbers = (hashes >> np.uint64(33)).astype(np.int64)
+    return mixed
