@@ -102,9 +102,10 @@ def step_breakages(
 
 
 Pairs = set[tuple[str, str]]
+FrozenPairs = frozenset[tuple[str, str]]
 
 
-def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[frozenset[tuple[str, str]], ...]:
+def _kinds(findings: pd.DataFrame, replaced_accounts: Collection[str]) -> tuple[FrozenPairs, FrozenPairs, FrozenPairs]:
     """(authorization, kind) pairs that are affected, that linger, and that are closed in the ledger; replaced accounts left out."""
     broken: Pairs = set()
     lingering: Pairs = set()

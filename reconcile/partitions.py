@@ -6,6 +6,7 @@ customers' parts is, since they are counted and asked about together.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
+
+UNDIVIDED_ROWS = 2_000_000
+"""Up to so many accounts are judged at once, which is quicker; above, memory would grow with them."""
+
+ROWS_PER_PART = 500_000
+"""About so many accounts make a part."""
 
 _HASHED_CHARACTERS = 8
 """The last of an id, which differ the most."""
@@ -28,19 +35,22 @@ class Part(NamedTuple):
     history: pd.DataFrame
 
 
-def split(accounts: pd.DataFrame, ledger: pd.DataFrame, history: pd.DataFrame, parts: int) -> list[Part]:
-    """Divide into so many parts, each in the order of the whole; some may be empty."""
+def parts_for(rows: int, undivided_rows: int = UNDIVIDED_ROWS, rows_per_part: int = ROWS_PER_PART) -> int:
+    """Into how many parts so many rows are divided."""
+    return 1 if rows <= undivided_rows else -(-rows // rows_per_part)
+
+
+def split(accounts: pd.DataFrame, ledger: pd.DataFrame, history: pd.DataFrame, parts: int) -> Iterator[Part]:
+    """Divide into so many parts, one after the other, each in the order of the whole; some may be empty."""
     in_part = part_numbers(accounts, parts)
     of_ledger = follow(ledger["account_id"], ledger["ledger_holder_id"], accounts["account_id"], in_part, parts)
     of_history = follow(history["account_id"], history["account_holder_id"], accounts["account_id"], in_part, parts)
-    return [
-        Part(
+    for number in range(parts):
+        yield Part(
             accounts.loc[in_part == number].reset_index(drop=True),
             ledger.loc[of_ledger == number].reset_index(drop=True),
             history.loc[of_history == number].reset_index(drop=True),
         )
-        for number in range(parts)
-    ]
 
 
 def part_numbers(accounts: pd.DataFrame, parts: int) -> Numbers:

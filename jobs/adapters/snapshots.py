@@ -1,7 +1,8 @@
 """Complete snapshots: one compressed Parquet file for each merchant and run, written whole or not at all.
 
 A file holds the accounts and the ledger of that night side by side: the accounts in the order in which Stripe listed them, then the ledger
-rows that Stripe does not have. Its metadata says when and under which settings it was taken.
+rows that Stripe does not have. Its metadata says when and under which settings it was taken. A large one is divided by customer, a row group
+for each part (`reconcile.partitions`), so that it can be judged part by part; the order of Stripe's list then stands in a column.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +31,7 @@ SCHEMA_VERSION = 1
 _METADATA_KEY = b"relink_snapshot"
 _LEDGER_PREFIX = "ledger__"
 _LEDGER_ORDER = "ledger__row"
+_STRIPE_ORDER = "stripe__row"
 _TEMPORARY_SUFFIX = ".tmp"
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -43,7 +46,7 @@ class StoredSnapshot:
 
 
 class SnapshotMetadata(NamedTuple):
-    """What a snapshot file says of itself; times are aware UTC, `settings` hold no secret."""
+    """What a snapshot file says of itself; times are aware UTC, `settings` hold no secret. `divided`: each row group is a part."""
 
     snapshot_id: str
     merchant: str
@@ -54,6 +57,16 @@ class SnapshotMetadata(NamedTuple):
     settings: Mapping[str, Any]
     schema_version: int
     libraries: Mapping[str, str]
+    divided: bool = False
+
+
+class StoredPart(NamedTuple):
+    """Some customers' accounts and ledger rows, and where each stands in the whole."""
+
+    accounts: pd.DataFrame
+    ledger: pd.DataFrame
+    accounts_rows: pa.Array
+    ledger_rows: pa.Array
 
 
 class Snapshot(NamedTuple):
@@ -65,10 +78,14 @@ class Snapshot(NamedTuple):
 
 
 class SnapshotStore:
-    """The directory that holds the snapshots, as `merchant=<name>/<run_id>.parquet`; files are 0600, directories 0700."""
+    """The directory that holds the snapshots, as `merchant=<name>/<run_id>.parquet`; files are 0600, directories 0700.
 
-    def __init__(self, directory: Path) -> None:
+    `parts_for` says into how many parts a snapshot of so many rows is divided; None for `reconcile.partitions.parts_for`.
+    """
+
+    def __init__(self, directory: Path, parts_for: Callable[[int], int] | None = None) -> None:
         self._directory = directory
+        self._parts_for = parts_for
 
     def write(
         self,
@@ -88,6 +105,34 @@ class SnapshotStore:
             OutsideError: the disk refused; nothing is left of the attempt.
             ValueError: a frame breaks its contract or repeats an account id.
         """
+        from reconcile.partitions import parts_for
+
+        _refuse_repeats(accounts, ledger)
+        parts = (self._parts_for or parts_for)(max(len(accounts), len(ledger)))
+        return self.write_parts(
+            scope,
+            run_id,
+            _divide(accounts, ledger, parts),
+            divided=parts > 1,
+            snapshot_id=snapshot_id,
+            taken_at=taken_at,
+            completed_at=completed_at,
+            settings=settings,
+        )
+
+    def write_parts(
+        self,
+        scope: Scope,
+        run_id: str,
+        parts: Iterable[StoredPart],
+        *,
+        divided: bool = True,
+        snapshot_id: str,
+        taken_at: datetime,
+        completed_at: datetime,
+        settings: Mapping[str, Any],
+    ) -> StoredSnapshot:
+        """Store a snapshot that comes in parts, of which one at a time is in memory; no account may stand in two."""
         relative = _confined(f"merchant={_plain(scope.merchant)}/{_plain(run_id)}.parquet")
         metadata = SnapshotMetadata(
             snapshot_id,
@@ -99,8 +144,9 @@ class SnapshotStore:
             settings,
             SCHEMA_VERSION,
             _libraries(),
+            divided,
         )
-        table = _join(accounts, ledger).replace_schema_metadata({_METADATA_KEY: _to_json(metadata)})
+        tables = (_part_table(part, divided=divided) for part in parts)
         final = self._directory / relative
         if final.parent.is_symlink():
             raise OutsideError(f"snapshot {final} cannot be written: {final.parent} is a symlink; remove it")
@@ -108,7 +154,7 @@ class SnapshotStore:
             _make_private_directories(final.parent)
             _remove_leftovers(final.parent)
             with _temporary_beside(final) as temporary:
-                _write_parquet(table, temporary)
+                _write_parquet(tables, temporary, _to_json(metadata))
                 stored = StoredSnapshot(str(relative), _sha256(temporary), temporary.stat().st_size)
                 os.replace(temporary, final)
             _sync(final.parent)
@@ -124,6 +170,38 @@ class SnapshotStore:
         Raises:
             OutsideError: the file is missing, is not the one that was written, or cannot be read.
         """
+        final = self._checked(path, sha256)
+        with _undamaged(final):
+            import pyarrow.parquet as parquet
+
+            table = parquet.read_table(final, partitioning=None)
+            metadata = _from_json((table.schema.metadata or {})[_METADATA_KEY])
+            return Snapshot(*_split(table), metadata)
+
+    def read_parts(self, path: str, sha256: str) -> Iterator[Snapshot]:
+        """Read a divided snapshot part by part, each in the order of the whole; an undivided one as one part.
+
+        Raises:
+            OutsideError: as `read` does.
+        """
+        final = self._checked(path, sha256)
+        with _undamaged(final):
+            import pyarrow.parquet as parquet
+
+            with parquet.ParquetFile(final) as file:
+                metadata = _from_json((file.schema_arrow.metadata or {})[_METADATA_KEY])
+                groups = [[group] for group in range(file.num_row_groups)]
+                if not metadata.divided:
+                    groups = [[group for one in groups for group in one]]
+                for chosen in groups:
+                    yield Snapshot(*_split(file.read_row_groups(chosen)), metadata)
+
+    def _checked(self, path: str, sha256: str) -> Path:
+        """The file of a snapshot, which is the one that was written.
+
+        Raises:
+            OutsideError: it is missing, or another one.
+        """
         final = self._directory / _confined(path)
         try:
             found = _sha256(final)
@@ -135,18 +213,7 @@ class SnapshotStore:
             raise OutsideError(
                 f"snapshot {final} is damaged: it is not the file that was written; restore it from a backup"
             )
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-
-        try:
-            table = parquet.read_table(final, partitioning=None)
-            metadata = _from_json((table.schema.metadata or {})[_METADATA_KEY])
-            accounts, ledger = _split(table)
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-            raise OutsideError(
-                f"snapshot {final} is damaged ({type(error).__name__}): restore it from a backup"
-            ) from None
-        return Snapshot(accounts, ledger, metadata)
+        return final
 
     def account_ids(self, path: str, sha256: str) -> list[str]:
         """The ids of a snapshot's accounts alone, in the order in which Stripe listed them.
@@ -171,6 +238,58 @@ class SnapshotStore:
         """Remove the temporary files that a killed run left; only ever call it under the lock."""
         for directory in self._directory.glob("merchant=*"):
             _remove_leftovers(directory)
+
+
+@contextlib.contextmanager
+def _undamaged(final: Path) -> Iterator[None]:
+    """Whatever shows that a file does not hold what it should becomes an error that says so."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise OutsideError(f"snapshot {final} is damaged ({type(error).__name__}): restore it from a backup") from None
+
+
+def _refuse_repeats(accounts: pd.DataFrame, ledger: pd.DataFrame) -> None:
+    from reconcile.frames import ACCOUNTS, LEDGER, check
+
+    for name, frame, contract in (("accounts", accounts, ACCOUNTS), ("ledger", ledger, LEDGER)):
+        identifiers = check(frame, contract, name)["account_id"]
+        if identifiers.hasnans or identifiers.nunique() != len(frame):
+            raise ValueError(f"{name}: account ids are missing or repeat, so they cannot be joined")
+
+
+def _divide(accounts: pd.DataFrame, ledger: pd.DataFrame, parts: int) -> Iterator[StoredPart]:
+    import numpy as np
+    import pyarrow as pa
+
+    from reconcile.partitions import follow, part_numbers
+
+    if parts == 1 or not (len(accounts) or len(ledger)):
+        yield StoredPart(accounts, ledger, pa.array(range(len(accounts))), pa.array(range(len(ledger))))
+        return
+    in_part = part_numbers(accounts, parts)
+    of_ledger = follow(ledger["account_id"], ledger["ledger_holder_id"], accounts["account_id"], in_part, parts)
+    for number in range(parts):
+        chosen, wanted = np.flatnonzero(in_part == number), np.flatnonzero(of_ledger == number)
+        if len(chosen) or len(wanted):
+            yield StoredPart(accounts.iloc[chosen], ledger.iloc[wanted], pa.array(chosen), pa.array(wanted))
+
+
+def _part_table(part: StoredPart, *, divided: bool) -> pa.Table:
+    """A part's rows; those of a divided snapshot say where they stand in the whole."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = _join(part.accounts, part.ledger)
+    if not divided:
+        return table
+    position = table.schema.get_field_index(_LEDGER_ORDER)
+    table = table.set_column(position, _LEDGER_ORDER, pc.take(part.ledger_rows, table[_LEDGER_ORDER]).cast(pa.int32()))
+    extra = table.num_rows - len(part.accounts_rows)
+    rows = pa.concat_arrays([part.accounts_rows.cast(pa.int32()), pa.nulls(extra, pa.int32())])
+    return table.append_column(_STRIPE_ORDER, rows)
 
 
 def _join(accounts: pd.DataFrame, ledger: pd.DataFrame) -> pa.Table:
@@ -211,17 +330,26 @@ def _split(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     from reconcile.frames import ACCOUNTS, LEDGER, from_columns
 
     stripe = table.filter(table["in_stripe"])
+    if _STRIPE_ORDER in table.column_names:
+        stripe = stripe.sort_by(_STRIPE_ORDER)
     in_ledger = table.filter(table["in_ledger"]).sort_by(_LEDGER_ORDER)
     accounts = from_columns({name: stripe[name] for name in ACCOUNTS}, ACCOUNTS)
     columns = {name: in_ledger[name if name == "account_id" else _LEDGER_PREFIX + name] for name in LEDGER}
     return accounts, from_columns(columns, LEDGER)
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
+def _write_parquet(tables: Iterator[pa.Table], path: Path, metadata: bytes) -> None:
+    """Write each table as one row group."""
     import pyarrow.parquet as parquet
 
+    first = next(tables)
     with path.open("wb") as file:
-        parquet.write_table(table, file, compression="zstd")
+        schema = first.schema.with_metadata({_METADATA_KEY: metadata})
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for table in chain([first], tables):
+                writer.write_table(
+                    table.replace_schema_metadata(schema.metadata), row_group_size=max(1, table.num_rows)
+                )
         file.flush()
         os.fsync(file.fileno())
 

@@ -129,7 +129,7 @@ def test_any_customer_has_a_part_and_its_ledger_row_and_history_follow(holder: s
     accounts = accounts_frame([account("fca_1", None, account_holder_id=holder)])
     ledger = ledger_frame([row("fca_1", "cus_other"), row("fca_2", "cus_gone")], "main")
     history = advance_history(empty(HISTORY), accounts, stamp()).latest
-    parts = split(accounts, ledger, history, 7)
+    parts = list(split(accounts, ledger, history, 7))
     home = next(part for part in parts if len(part.accounts))
     assert "fca_1" in set(home.ledger["account_id"])
     assert home.history["account_id"].tolist() == ["fca_1"]

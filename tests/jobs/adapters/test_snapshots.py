@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,54 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 def test_repeated_account_ids_are_a_bug(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="repeat"):
         write(SnapshotStore(tmp_path), frame(ACCOUNTS, ACCOUNT_ROWS[:1] * 2), empty(LEDGER))
+
+
+NAMES = st.sampled_from([f"cus_{number}" for number in range(6)])
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(NAMES, st.integers(0, 4), st.sampled_from(["both", "stripe", "ledger"])), max_size=14),
+    st.integers(2, 5),
+)
+def test_a_divided_snapshot_comes_back_whole_and_in_parts(rows: list[tuple[str, int, str]], parts: int) -> None:
+    """In the order of the whole; each customer and each authorization in one part, with its ledger rows."""
+    numbered = [(f"fca_{number * 37 % 101:03d}", *one) for number, one in enumerate(rows)]
+    accounts = frame(
+        ACCOUNTS,
+        [
+            {"account_id": name, "account_holder_id": holder, "authorization_id": f"fcauth_{holder}_{login}"}
+            for name, holder, login, where in numbered
+            if where != "ledger"
+        ],
+    )
+    ledger = frame(
+        LEDGER,
+        [
+            {"account_id": name, "ledger_holder_id": holder, "do_not_contact": False}
+            for name, holder, _, where in reversed(numbered)
+            if where != "stripe"
+        ],
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        store = SnapshotStore(Path(directory), parts_for=lambda rows: parts)
+        kept = write(store, accounts, ledger)
+        whole, pieces = store.read(kept.path, kept.sha256), list(store.read_parts(kept.path, kept.sha256))
+    pd.testing.assert_frame_equal(whole.accounts, accounts)
+    pd.testing.assert_frame_equal(whole.ledger, ledger)
+    for written, found in ((accounts, [one.accounts for one in pieces]), (ledger, [one.ledger for one in pieces])):
+        ids = written["account_id"].tolist()
+        in_parts = [piece["account_id"].tolist() for piece in found]
+        assert sorted(name for piece in in_parts for name in piece) == sorted(ids)
+        assert in_parts == [[name for name in ids if name in piece] for piece in in_parts]
+    homes = [{*piece.accounts["account_holder_id"], *piece.ledger["ledger_holder_id"]} for piece in pieces]
+    assert sum(map(len, homes)) == len(set().union(*homes))
+
+
+def test_an_undivided_snapshot_is_one_part_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path)
+    kept = write(store, frame(ACCOUNTS, ACCOUNT_ROWS), frame(LEDGER, LEDGER_ROWS))
+    (part,) = store.read_parts(kept.path, kept.sha256)
+    pd.testing.assert_frame_equal(part.accounts, store.read(kept.path, kept.sha256).accounts)
+    with pytest.raises(OutsideError, match="damaged"):
+        next(store.read_parts(kept.path, "0" * 64))
