@@ -11,6 +11,7 @@
 #   make month    a month of simulated nights whose reports are all lost and made again, about two minutes
 #   make model    the sequences of RELIABILITY.md, over an hour (fewer: make model SEQUENCES=100)
 #   make bench    the whole night beside a plain script on the same libraries (BENCH_OPTIONS="--accounts 1000000 --ledger postgresql")
+#   make bench-reconcile  stored nights reconciled at once and in parts (RECONCILE_OPTIONS="--accounts 10000000 --ways parts")
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
@@ -35,7 +36,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench check fix columns lock
+.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -92,6 +93,9 @@ model: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.night $(BENCH_OPTIONS)
+
+bench-reconcile: $(INSTALLED)
+	$(BIN)/python -m benchmarks.reconcile_cost $(RECONCILE_OPTIONS)
 
 month: $(INSTALLED)
 	$(BIN)/python -m tests.jobs.rough_month

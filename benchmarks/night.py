@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.world import FIRST_NIGHT, World
 
+COMMAND_REPEATS = 7
 COMPARED = (
     "account_id",
     "finding",
@@ -63,6 +64,7 @@ class Options:
     formats: tuple[str, ...] = ("csv", "parquet")
     pull: str = "full"
     peer: bool = True
+    commands: bool = False
     in_this_process: bool = False
     """Quicker for small worlds, as the imports are shared; the times and the memory then mean little."""
 
@@ -98,9 +100,22 @@ def main() -> None:
         formats=tuple(given.formats.split(",")),
         pull=given.pull,
         peer=not given.without_peer,
+        commands=given.commands,
     )
     measured = measure(options)
     sys.stdout.write("\n".join(table(options, measured)) + "\n")
+
+
+def time_commands(config: Path, environment: dict[str, str]) -> Iterator[str]:
+    """How long commands take that people wait for, on the records of the last night."""
+    program = Path(sys.executable).with_name("relink")
+    for arguments in (("--help",), ("status", "--config", str(config)), ("runs", "list", "--config", str(config))):
+        spent = []
+        for _ in range(COMMAND_REPEATS):
+            started = time.monotonic()
+            subprocess.run([program, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+            spent.append(time.monotonic() - started)
+        yield f"`relink {arguments[0]}`: median of {COMMAND_REPEATS} {statistics.median(spent):.2f} s"
 
 
 def measure(options: Options) -> list[Measured]:
@@ -144,6 +159,8 @@ def measure(options: Options) -> list[Measured]:
                     found.append(_measured(side, night, spent, reports[side], port))
                 if options.peer:
                     compare(reports["peer"], reports["relink"])
+            if options.commands and repeat == options.repeats - 1:
+                sys.stdout.write("\n".join(time_commands(config, environment)) + "\n\n")
             shutil.rmtree(place)
     return found
 
@@ -407,6 +424,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--formats", default=",".join(plain.formats), help="of the job's report")
     parser.add_argument("--pull", choices=("full", "auto", "incremental"), default=plain.pull)
     parser.add_argument("--without-peer", action="store_true", help="only the job")
+    parser.add_argument(
+        "--commands", action="store_true", help="time `relink --help`, `status` and `runs` afterwards, too"
+    )
     return parser.parse_args()
 
 

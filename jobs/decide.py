@@ -14,7 +14,6 @@ from jobs.night import MerchantNight
 from jobs.selection import Selection
 from jobs.wiring import Wiring
 from reconcile.breakages import BreakageStep, advance_breakages
-from reconcile.classify import classify
 from reconcile.contacts import sum_up_contacts
 from reconcile.decisions import decisions_of
 from reconcile.errors import SettingsError
@@ -22,6 +21,7 @@ from reconcile.ladder import ELIGIBLE_STEPS, eligible_dates
 from reconcile.model import RelinkRequest, RunStamp, State, StoredRequest
 from reconcile.orphans import OUTAGE_ENDED
 from reconcile.outcomes import unmatched_accounts
+from reconcile.partitioned import classify_large
 from reconcile.plan import PlanInputs, plan
 from reconcile.policy import RelinkPolicy
 from reconcile.quiet import quiet_customers
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
     """Give each account its finding, and open and close breakages by them (in memory)."""
     scope = night.merchant.scope
-    night.findings = classify(night.accounts, night.ledger, night.history, wiring.policy, night.stamp)
+    night.findings = classify_large(night.accounts, night.ledger, night.history, wiring.policy, night.stamp)
     matched = {*records.successors(wiring.database, scope), *night.successors}
     night.breakages = advance_breakages(
         records.open_breakages(wiring.database, scope),

@@ -15,9 +15,9 @@ from jobs.wiring import Wiring
 from reconcile.brakes import check_account_drop
 from reconcile.classify import flags
 from reconcile.errors import LedgerError, OutsideError
-from reconcile.frames import HISTORY, empty
-from reconcile.history import advance_history
+from reconcile.frames import HISTORY, empty, values_of
 from reconcile.model import PLAN_LIFETIME, Scope
+from reconcile.partitioned import advance_large_history
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def snapshot_id_of(run_id: str, scope: Scope) -> str:
 def _pull(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp, gateway = night.merchant.scope, night.stamp, night.merchant.gateway
     previous = records.latest_history(wiring.database, scope)
-    before = previous.loc[flags(previous["present"]), "account_id"].tolist()
+    before = values_of(previous.loc[flags(previous["present"]), "account_id"])
     last = records.last_snapshot(wiring.database, scope)
     cuts = _cut_points(wiring, night, last)
     pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None, cuts)
@@ -95,7 +95,7 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     else:
         read_to = records.events_read_to(wiring.database, scope)
         night.hints = read_hints(night, last.taken_at, read_to, pulled.taken_at)
-    step = advance_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
+    step = advance_large_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
     night.pulled = True
     night.accounts, night.taken_at = pulled.accounts, pulled.taken_at
     night.snapshot_date = stamp.business_date
@@ -137,4 +137,4 @@ def _cut_points(wiring: Wiring, night: MerchantNight, last: records.SnapshotReco
             return cuts_of_list(wiring.snapshots.account_ids(last.path, last.sha256))
         except OutsideError as error:
             logger.warning("the accounts are listed without the last snapshot's help: %s", error)
-    return cuts_of_ledger(night.ledger["account_id"].tolist())
+    return cuts_of_ledger(values_of(night.ledger["account_id"]))

@@ -6,7 +6,7 @@ Within a part: the account history, findings, and what each authorization's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -16,9 +16,10 @@ import pandas as pd
 from reconcile.brakes import BrakeTally, tally_brakes
 from reconcile.breakages import ShownKinds, shown_kinds
 from reconcile.classify import classify
+from reconcile.frames import LEDGER, empty
 from reconcile.history import HistoryStep, advance_history
 from reconcile.model import Holder, Plan, RunStamp
-from reconcile.partitions import Part
+from reconcile.partitions import Part, parts_for, split
 from reconcile.plan import Candidate, Crossing, PlanInputs, crossing, give_out, settle_plan, survey
 from reconcile.policy import RelinkPolicy
 
@@ -42,6 +43,48 @@ class Overview:
     tally: BrakeTally
     across: Crossing
     changed_holders: frozenset[Holder]
+
+
+def advance_large_history(
+    previous: pd.DataFrame,
+    accounts: pd.DataFrame,
+    stamp: RunStamp,
+    deactivated_at: Mapping[str, datetime] | None = None,
+    parts: int | None = None,
+) -> HistoryStep:
+    """What `advance_history` says, worked out in parts where there are many accounts, so that its own memory does not grow with them."""
+    parts = parts_for(len(accounts)) if parts is None else parts
+    if parts == 1:
+        return advance_history(previous, accounts, stamp, deactivated_at)
+    steps = [
+        advance_history(part.history, part.accounts, stamp, deactivated_at, first_run=previous.empty)
+        for part in split(accounts, empty(LEDGER), previous, parts)
+    ]
+    return HistoryStep(
+        changed=_in_order([step.changed for step in steps]),
+        latest=_in_order([step.latest for step in steps]),
+        changed_holders=frozenset(holder for step in steps for holder in step.changed_holders),
+    )
+
+
+def classify_large(
+    accounts: pd.DataFrame,
+    ledger: pd.DataFrame,
+    history: pd.DataFrame,
+    policy: RelinkPolicy,
+    stamp: RunStamp,
+    parts: int | None = None,
+) -> pd.DataFrame:
+    """What `classify` says, worked out in parts where there are many accounts."""
+    parts = parts_for(max(len(accounts), len(ledger))) if parts is None else parts
+    if parts == 1:
+        return classify(accounts, ledger, history, policy, stamp)
+    return _in_order([classify(*part, policy, stamp) for part in split(accounts, ledger, history, parts)])
+
+
+def _in_order(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of parts as they stand in the whole, by account id."""
+    return pd.concat(frames, ignore_index=True).sort_values("account_id", ignore_index=True)
 
 
 def classify_parts(

@@ -32,6 +32,9 @@ GLOSSARY = "glossary"
 ROWS_PER_SHEET = 1_048_575
 """Rows below the header that a sheet holds (Microsoft: Excel specifications and limits)."""
 
+ROWS_SHOWN = 100_000
+"""Rows of a sheet, unless more need a person: writing a row costs a spreadsheet many times what it costs CSV, and nobody reads more."""
+
 SHEETS = ("authorizations", "relink_requests", "relink_outcomes", "accounts", "account_successors", "failure_reasons")
 """The tables in the order of their sheets: who is in question, what was done, what came of it, then what there is in all."""
 
@@ -54,8 +57,12 @@ def workbook_chunks(
     as_of: datetime,
     directory: Path | None = None,
     rows_per_sheet: int = ROWS_PER_SHEET,
+    rows_shown: int = ROWS_SHOWN,
 ) -> Iterator[bytes]:
-    """The file's bytes, the same for the same report; `directory` is where rows wait, None for the system's own."""
+    """The file's bytes, the same for the same report; `directory` is where rows wait, None for the system's own.
+
+    A sheet has the first `rows_shown` rows, and more where more need a person, up to `rows_per_sheet`.
+    """
     file = io.BytesIO()
     options = {
         "constant_memory": True,
@@ -69,15 +76,13 @@ def workbook_chunks(
     formats = Formats(book)
     cover = book.add_worksheet("cover", TextSheet)
     sheets = {name: book.add_worksheet(name, TextSheet) for name in SHEETS}
-    notes = [
-        SheetNote(
-            name, tables[name].num_rows, min(tables[name].num_rows, rows_per_sheet), needing_person(name, tables[name])
-        )
-        for name in SHEETS
-    ]
+    notes = []
+    for name in SHEETS:
+        rows, urgent = tables[name].num_rows, needing_person(name, tables[name])
+        notes.append(SheetNote(name, rows, min(rows, rows_per_sheet, max(rows_shown, urgent)), urgent))
     write_cover(cover, page, notes, moment, formats)
     for note in notes:
-        _write_table(sheets[note.name], TABLES[note.name], tables[note.name], formats, rows_per_sheet)
+        _write_table(sheets[note.name], TABLES[note.name], tables[note.name], formats, note.rows_shown)
         sheets[note.name].set_tab_color("#C00000" if note.needing_person else "#1F3864")
     _write_glossary(book.add_worksheet(GLOSSARY, TextSheet), formats)
     book.close()
@@ -98,10 +103,8 @@ def heading_of(column: Column) -> _Heading:
     return _Heading(f"{column.name} (UTC)" if column.type == TIME else column.name, note)
 
 
-def _write_table(
-    sheet: TextSheet, contract: TableContract, table: pa.Table, formats: Formats, rows_per_sheet: int
-) -> None:
-    ordered = most_urgent_first(conform(table, contract), contract).slice(0, rows_per_sheet)
+def _write_table(sheet: TextSheet, contract: TableContract, table: pa.Table, formats: Formats, rows: int) -> None:
+    ordered = most_urgent_first(conform(table, contract), contract).slice(0, rows)
     _dress(sheet, contract, ordered, formats)
     for place, column in enumerate(contract.columns):
         heading = heading_of(column)

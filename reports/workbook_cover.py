@@ -148,7 +148,7 @@ def _write_sheets(lines: _Lines, sheets: Sequence[SheetNote]) -> None:
         left_out = ""
         if note.rows_shown < note.rows:
             left_out = (
-                f" Only the first {note.rows_shown:,} of {note.rows:,} rows are here, the most urgent; a sheet holds no more. "
+                f" Only the first {note.rows_shown:,} of {note.rows:,} rows are here, the most urgent. "
                 f"{note.name}.csv and {note.name}.parquet have all."
             )
         red = formats.urgency[Urgency.PERSON] if note.needing_person else None

@@ -16,7 +16,7 @@ from reconcile.contacts import sum_up_contacts
 from reconcile.frames import HISTORY, empty
 from reconcile.history import advance_history
 from reconcile.normalize import accounts_frame, ledger_frame
-from reconcile.partitioned import classify_parts, plan_parts
+from reconcile.partitioned import advance_large_history, classify_large, classify_parts, plan_parts
 from reconcile.partitions import part_numbers, split
 from reconcile.plan import PlanInputs, plan
 from reconcile.policy import BrakePolicy, RelinkPolicy
@@ -35,7 +35,7 @@ class InMemory(dict[int, pd.DataFrame]):
     take = dict.__getitem__
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(worlds(), worlds(), policies, st.integers(1, 5), st.integers(0, 2), st.booleans(), st.integers(0, 12))
 def test_parts_say_what_the_whole_says(
     first: World, second: World, policy: RelinkPolicy, parts: int, nights_between: int, moved: bool, known: int
@@ -63,6 +63,11 @@ def test_parts_say_what_the_whole_says(
     whole = classify(accounts, ledger, whole_history.latest, policy, tonight)
     outages = advance_breakages(memory.breakages, memory.numbers, whole, set(successors), tonight)
     verdict = apply_brakes(whole, BRAKES, brake_inputs)
+    large = advance_large_history(memory.history, accounts, tonight, parts=parts)
+    assert large.latest.equals(whole_history.latest)
+    assert large.changed.equals(whole_history.changed)
+    assert large.changed_holders == whole_history.changed_holders
+    assert classify_large(accounts, ledger, large.latest, policy, tonight, parts=parts).equals(whole)
     whole, whole_plan = plan(whole, inputs(outages.open, verdict.held_authorizations))
 
     steps, shelf, settled = [], InMemory(), {}

@@ -330,6 +330,16 @@ class TestRows:
         assert "Only the first 2 of 4 rows are here" in str(cover["accounts"][3])
         assert "Only" not in str(cover["relink_requests"][3])
 
+    def test_a_large_sheet_has_all_that_need_a_person_and_a_bounded_number_of_the_rest(self) -> None:
+        urgent = [
+            one | {"account_id": f"z{place}", "next_step": "review"}
+            for place, one in enumerate(numbered(["u", "v", "w"]))
+        ]
+        few = with_accounts(*numbered(["a", "b", "c"]), urgent[0])
+        assert references(opened(few, rows_shown=2)) == ["u", "a"]
+        many = with_accounts(*numbered(["a", "b", "c"]), *urgent)
+        assert references(opened(many, rows_shown=2)) == ["u", "v", "w"]
+
 
 class TestCover:
     def cover(self, run: RunFacts, parts: Mapping[str, pa.Table] | None = None) -> Worksheet:
