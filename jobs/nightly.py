@@ -29,6 +29,7 @@ from jobs.traces import Span, span, tracing
 from jobs.wiring import Wiring
 from jobs.work import Work
 from reconcile.errors import DatabaseError, DecisionNeeded, LeaseLost, ModeMismatch, RelinkError
+from reconcile.frames import values_of
 from reconcile.masking import mask
 from reconcile.model import RunStamp, Scope, State
 from reports.files import Published, check_writable, clean_leftovers
@@ -315,7 +316,7 @@ def _start(wiring: Wiring, work: Work, stamp: RunStamp) -> None:
 
 def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp = night.merchant.scope, night.stamp
-    findings = {} if not night.complete else Counter(night.findings["finding"])
+    findings = {} if not night.complete else Counter(values_of(night.findings["finding"]))
     records.record_run_merchant(
         wiring.database,
         stamp.run_id,

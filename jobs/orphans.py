@@ -10,6 +10,7 @@ from jobs.adapters import records
 from jobs.night import Found, MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
+from reconcile.frames import values_of
 from reconcile.model import Holder, OutcomeKind, State, StoredRequest
 from reconcile.orphans import (
     EVENTS_KEPT,
@@ -50,7 +51,7 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
         return
     unknown = records.sessionless_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT)
     unsettled = [*unknown, *records.attempting_requests(database, scope)]
-    ours = frozenset(night.accounts["authorization_id"].dropna())
+    ours = frozenset(values_of(night.accounts["authorization_id"])) - {None}
     explained = followed | {one.session_id for one in listed}
     chosen = worth_reading(hints, explained, unsettled, _troubled(night), ours, stamp)
     attribution = attribute(_look(night, chosen), unsettled, ours, stamp)

@@ -282,7 +282,7 @@ def _control_inputs(wiring: Wiring, night: MerchantNight) -> ControlInputs:
     return ControlInputs(
         accounts_pulled=len(accounts),
         ledger_rows=len(ledger),
-        ids_in_both=len(set(accounts) & set(ledger)),
+        ids_in_both=int(accounts.isin(ledger.array).sum()),
         plan_requests=len(night.plan.requests) if night.work.sends else None,
         keys_posted=posted if sends else None,
         sessions_recorded=night.created + created_before if sends else None,

@@ -15,6 +15,7 @@ from jobs.crew import AT_ONCE
 from jobs.pages import ACCOUNTS_PER_PAGE, ListPage
 from jobs.progress import Progress
 from jobs.segments import walk
+from reconcile.frames import values_of
 from reconcile.model import Scope
 
 logger = logging.getLogger(__name__)
@@ -93,4 +94,4 @@ def _segments(pages: int, shortest_pages: int) -> int:
 
 def vanished_accounts(previous_ids: Sequence[str], accounts: pd.DataFrame) -> list[str]:
     """Ids of the last snapshot that tonight's does not have, in order."""
-    return sorted(set(previous_ids) - set(accounts["account_id"]))
+    return sorted(set(previous_ids).difference(values_of(accounts["account_id"])))

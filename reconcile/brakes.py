@@ -12,6 +12,7 @@ import pandas as pd
 
 from reconcile.classify import Flags, flags
 from reconcile.errors import DecisionNeeded
+from reconcile.frames import values_of
 from reconcile.model import AFFECTED, Scope
 from reconcile.policy import BrakePolicy
 
@@ -87,7 +88,7 @@ def judge_brakes(tally: BrakeTally, policy: BrakePolicy, inputs: BrakeInputs) ->
     """Hold what the numbers say, see `apply_brakes`."""
     affected, base = tally.affected, tally.present
     new = ~flags(affected["account_id"].isin(list(inputs.known)))
-    new_ids = frozenset(affected.loc[new, "account_id"])
+    new_ids = frozenset(values_of(affected.loc[new, "account_id"]))
     braked = new & ~flags(affected["authorization_id"].isin(list(inputs.released_authorizations)))
     count = int(braked.sum())
     reasons: tuple[str, ...] = ()

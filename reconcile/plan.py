@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reconcile.classify import Flags, flags
 from reconcile.contacts import Contacts
 from reconcile.delivery import DELIVERY_METHODS, UNAVAILABLE_LIMIT, delivery_of, hosted_too_soon
-from reconcile.frames import FINDINGS, arrow_series, check
+from reconcile.frames import FINDINGS, arrow_series, check, values_of
 from reconcile.ladder import contact_gap_days, most_attempts, step_due
 from reconcile.model import (
     KIND_OF_FINDING,
@@ -194,7 +194,7 @@ def settle_plan(
         for step in (NextStep.REQUEST, NextStep.HELD_BY_BRAKE)
     )
     waiting = np.flatnonzero(steps == "")
-    for position, name in zip(waiting.tolist(), findings["authorization_id"].iloc[waiting].tolist(), strict=True):
+    for position, name in zip(waiting.tolist(), values_of(findings["authorization_id"].iloc[waiting]), strict=True):
         steps[position], details[position] = decided[name]
     planned = findings.copy(deep=False)
     planned["next_step"] = arrow_series([str(step) for step in steps], FINDINGS["next_step"], planned.index)
@@ -475,7 +475,7 @@ def _decisions(
     to_decide = np.flatnonzero(
         (steps != str(NextStep.NONE)) & findings["authorization_id"].notna().to_numpy(dtype=bool)
     )
-    names = findings["authorization_id"].iloc[to_decide].tolist()
+    names = values_of(findings["authorization_id"].iloc[to_decide])
     for name, step, detail in zip(names, steps[to_decide], details[to_decide], strict=True):
         if name in decided:
             continue

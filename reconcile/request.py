@@ -7,9 +7,9 @@ from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from reconcile.delivery import hosted_parameters
+from reconcile.frames import values_of
 from reconcile.model import AFFECTED, HOLDER_TYPES, CoveredAccount, RelinkRequest, RunStamp
 from reconcile.normalize import split_words
 from reconcile.policy import RelinkPolicy
@@ -51,8 +51,7 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _plain_values(column: pd.Series) -> list[Any]:
     if isinstance(column.dtype, pd.ArrowDtype):
-        values: list[Any] = pa.array(column.array).to_pylist()
-        return values
+        return values_of(column)
     return column.astype(object).where(column.notna(), None).tolist()
 
 
