@@ -24,6 +24,9 @@ from reports.page_numbers import STATES, page_numbers, redacted
 from reports.past_runs import Past, read_past
 
 PAGE = "index.html"
+OPENLY_LISTED = 5
+"""Cases of one kind that are seen before the rest is unfolded."""
+
 LISTS = ("finding", "next_step", "outcome", "result", "cause", "failure_reason")
 """Lists whose values stand in the page's glossary."""
 
@@ -61,6 +64,7 @@ def _render(template: str, page: Page) -> str:
             ties=all(line.cells[-1] == "ties" for line in page.control.lines),
             key_sources=[(key.label, key.rows) for key in page.keys],
             smallest=SMALLEST_GROUP,
+            listed=OPENLY_LISTED,
             terms=TERMS.items(),
             lists=[(name, ALL_LISTS[name]) for name in LISTS],
         )

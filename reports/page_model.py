@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -107,6 +108,11 @@ class Need:
     rows: str
     tasks: tuple[Task, ...] = ()
     command: str = ""
+
+    @property
+    def files(self) -> str:
+        """The tables that hold all of them, by name."""
+        return ", ".join(dict.fromkeys(re.findall(r"(\w+)\.parquet", self.rows)))
 
 
 @dataclass(frozen=True, slots=True)

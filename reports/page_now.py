@@ -87,11 +87,14 @@ def ages_grid(affected: Sequence[Row]) -> Grid:
     return Grid(
         "ages",
         "How long what is still broken has been inactive",
-        ("Inactive for", "Accounts", "of them at least so long", "Money at stake"),
+        ("Inactive for", "Accounts", "of them perhaps longer", "Money at stake"),
         (*lines, _age_line("all", affected, total=True)),
         (
             ("Accounts", f"{BROKEN_ROWS}, by days_inactive; “{UNDATED}”: where days_inactive is empty"),
-            ("of them at least so long", "the same rows where inactive_since_basis = 'first_run'"),
+            (
+                "of them perhaps longer",
+                "the same rows where inactive_since_basis = 'first_run': they were inactive when the job first looked",
+            ),
             ("Money at stake", f"{MONEY_ROWS}, by days_inactive"),
         ),
     )

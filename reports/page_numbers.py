@@ -30,6 +30,8 @@ STATES: Mapping[str, str] = {
 
 
 TREND = "The last 30 business dates, night by night"
+NEWEST = 10
+"""Nights that are seen before the rest is unfolded."""
 
 
 def page_numbers(summary: Mapping[str, Any], tables: Mapping[str, pa.Table] | None, past: Past) -> Page:
@@ -74,7 +76,7 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
         "lost": page_now.lost_grid(accounts),
         "expected": expected,
         "trend": trend_grid(
-            trend_nights(replace(past, nights=nights, flows=flows, runs=[*past.runs, tonight]), run_date), TREND
+            trend_nights(replace(past, nights=nights, flows=flows, runs=[*past.runs, tonight]), run_date), TREND, NEWEST
         ),
     }
     merchants = page_now.merchants_grid(accounts, affected)
@@ -174,7 +176,7 @@ def _stopped(page: Page, past: Past) -> Page:
         ),
     )
     tonight = PastRun(Path(), page.run["run_id"], run_date, page.run["command"], complete=False)
-    grids = {"trend": trend_grid(trend_nights(replace(past, runs=[*past.runs, tonight]), run_date), TREND)}
+    grids = {"trend": trend_grid(trend_nights(replace(past, runs=[*past.runs, tonight]), run_date), TREND, NEWEST)}
     stale = Notice(
         f"Stale: the figures below are of the last complete run, {base.run_id}, {old}. What broke or came back since is not known."
     )

@@ -206,7 +206,7 @@ def times_grid(requests: Iterable[Row]) -> Grid:
     return Grid(
         "times",
         "Hours from the request to the relink, by institution",
-        ("Institution", "Relinked", "of them at most so long", "Median hours", "90th percentile"),
+        ("Institution", "Relinked", "of them perhaps sooner", "Median hours", "90th percentile"),
         tuple(lines),
         (
             (
@@ -214,7 +214,7 @@ def times_grid(requests: Iterable[Row]) -> Grid:
                 f"the newest row of each request in relink_outcomes.parquet over {WINDOW} where {chosen}, by institution_name",
             ),
             (
-                "of them at most so long",
+                "of them perhaps sooner",
                 "the same rows where outcome_at_basis is not 'event': the job saw it later than it happened",
             ),
             (

@@ -36,6 +36,7 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         yield Notice(
             "The run stopped before it could report. Mend what stopped it and start it again: what was begun is settled first.",
             detail=summary["why"] or "",
+            command="relink run" if summary["command"] == "run" else "",
         )
     merchants: Sequence[Row] = summary["merchants"]
     for one in merchants:
@@ -290,8 +291,9 @@ def _answer(row: Row) -> Task:
 
 
 def _account(row: Row) -> Task:
-    what = ", ".join(str(part) for part in (row["finding"], row["cause"]) if part)
-    return Task(_subject(row), f"{what}.", f"relink history {_quoted(row['account_id'])}")
+    cause = f", cause {row['cause']}" if row["cause"] else ""
+    holder = f", held by {row['account_holder_id']}" if row["account_holder_id"] else ""
+    return Task(_subject(row), f"{row['finding']}{cause}{holder}.", f"relink history {_quoted(row['account_id'])}")
 
 
 def _subject(row: Row) -> str:

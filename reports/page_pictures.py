@@ -47,7 +47,7 @@ _STYLE = {
     "axes.unicode_minus": False,
 }
 WIDTH_INCHES = 7.6
-LABEL_CHARACTERS = 28
+LABEL_CHARACTERS = 24
 BARS = 12
 
 
@@ -103,7 +103,7 @@ def trend(name: str, grid: Grid, words: str) -> Picture | None:
 
     A line is broken where a date has no number.
     """
-    lines = [line for line in grid.lines if not line.total]
+    lines = sorted((line for line in grid.lines if not line.total), key=lambda line: line.label)
     drawn = (("Broken accounts", 1), ("Sessions created", 4), ("Came back", 2))
     places = {column: grid.head.index(column) - 1 for column, _ in drawn}
     if (
@@ -128,6 +128,7 @@ def trend(name: str, grid: Grid, words: str) -> Picture | None:
             )
         step = max(1, len(days) // 8)
         axes.set_xticks(days[::step], [line.label[5:] for line in lines[::step]])
+        axes.set_xlim(days[0] - 0.5, days[-1] + 0.5)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(axis="y", color=LINE, linewidth=0.6)

@@ -99,9 +99,12 @@ SOURCES: tuple[tuple[str, str], ...] = (
 )
 
 
-def trend_grid(nights: Sequence[TrendNight], caption: str) -> Grid:
-    """A line for each business date, those without a complete run included, and what was asked and came back in all."""
-    lines = [_line(one) for one in nights]
+def trend_grid(nights: Sequence[TrendNight], caption: str, newest: int | None = None) -> Grid:
+    """A line for each business date, those without a complete run included, and what was asked and came back in all.
+
+    Where `newest` is given, the newest dates come first and the lines after so many are folded away.
+    """
+    lines = [_line(one) for one in (nights if newest is None else reversed(nights))]
     if lines:
         lines.append(Line("all", ("", "", "", *_flow_cells("all", all_flows(nights)), ""), total=True))
     return Grid(
@@ -113,6 +116,7 @@ def trend_grid(nights: Sequence[TrendNight], caption: str) -> Grid:
         ),
         tuple(lines) if any(one.night or one.flows for one in nights) else (),
         SOURCES,
+        shown=newest,
         empty="No run left tables on these dates.",
     )
 

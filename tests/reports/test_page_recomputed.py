@@ -309,7 +309,10 @@ def _needs(of: Recount) -> None:
         },
         "review": f"""select count(*) from accounts a where next_step = 'review' and finding not in {three}
             and not exists (select 1 from {unknown} and n.merchant = a.merchant and n.authorization_id = a.authorization_id)""",
-        "replaced": "select count(*) from accounts where next_step = 'replaced'",
+        **{
+            step: f"select count(*) from accounts where next_step = '{step}'"
+            for step in ("attempts_exhausted", "replaced")
+        },
     }
     for name, query in counts.items():
         if number := of.one(query):
