@@ -174,6 +174,7 @@ def test_the_interval_is_of_the_customer_too_and_leaves_modal_alone(make_nights:
     world.advance(hours=3)
     soon = nights.run(Work("request", ignore_cooldown=True))
     assert steps(soon)["fca_3_1"] == "cooldown"
+    world.advance(hours=1)
     modal = nights.run(Work("request", ignore_cooldown=True), relink={"delivery": "modal"})
     assert steps(modal)["fca_3_1"] == "request"
 
@@ -215,6 +216,7 @@ def test_a_bank_that_cannot_be_reached_is_left_for_the_next_date_without_spendin
     }
     assert_ties(result)
     # The same date asks that bank no more, whoever is left; the next date asks all of them again.
+    nights.world.advance(hours=1)
     same_date = nights.run(Work("request"))
     assert {steps(same_date)[f"fca_{number}"] for number in range(1, 7)} == {"cooldown"}
     assert nights.posts() == 5
