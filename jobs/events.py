@@ -1,19 +1,45 @@
-"""Stripe's events as hints: when an account went inactive, and which sessions were answered."""
+"""Stripe's events as hints: what changed since a moment, when an account went inactive, and which sessions were answered."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from jobs.night import Hints, MerchantNight
-from reconcile.errors import KeyRefused
+from jobs.wiring import Merchant
+from reconcile.errors import KeyRefused, ModeMismatch
+from reconcile.increment import DEACTIVATED, EVENT_TYPES, SESSION_UPDATED
 from reconcile.orphans import EVENTS_KEPT, session_hints
 from reconcile.records import EventRecord, MalformedAnswer, ReadFailed, ReadRejected
 
 logger = logging.getLogger(__name__)
 
-DEACTIVATED = "financial_connections.account.deactivated"
-SESSION_UPDATED = "financial_connections.session.updated"
+UNREADABLE = (KeyRefused, ReadFailed, ReadRejected, MalformedAnswer)
+
+
+def read_events(
+    merchant: Merchant, since: datetime, spend: Callable[[int], None] = lambda _: None
+) -> list[EventRecord]:
+    """All events since a moment that may tell of an account, newest first, a page for a hundred of them.
+
+    Args:
+        spend: told of each read, and may end it.
+
+    Raises:
+        ModeMismatch: an event is of the other mode than the key.
+        KeyRefused, ReadFailed, ReadRejected, MalformedAnswer: they cannot be read.
+    """
+    events: list[EventRecord] = []
+    for page in merchant.gateway.event_pages(EVENT_TYPES, since):
+        spend(1)
+        events.extend(page)
+    for event in events:
+        if event.livemode != (merchant.scope.mode == "live"):
+            raise ModeMismatch(
+                f"merchant {merchant.scope.merchant}: event {event.event_id} is of another mode than the key, {merchant.scope.mode}"
+            )
+    return events
 
 
 def read_hints(night: MerchantNight, last_taken_at: datetime, read_to: datetime | None, now: datetime) -> Hints:
@@ -26,12 +52,22 @@ def read_hints(night: MerchantNight, last_taken_at: datetime, read_to: datetime 
         read_to: where an earlier night was without them, up to when they are read; then those since are read too.
         now: not later than the reading; the next night goes on from there.
     """
-    start = max(min(last_taken_at, read_to or last_taken_at), night.stamp.as_of - EVENTS_KEPT)
+    start = hints_from(night, last_taken_at, read_to)
     try:
         events = night.merchant.gateway.list_events([DEACTIVATED, SESSION_UPDATED], start)
-    except (KeyRefused, ReadFailed, ReadRejected, MalformedAnswer) as failed:
+    except UNREADABLE as failed:
         logger.warning("events could not be read, so dates are upper bounds tonight: %s", failed)
         return Hints(read_to=start)
+    return hints_of(events, last_taken_at, now)
+
+
+def hints_from(night: MerchantNight, last_taken_at: datetime, read_to: datetime | None) -> datetime:
+    """The moment from which a night's hints are read."""
+    return max(min(last_taken_at, read_to or last_taken_at), night.stamp.as_of - EVENTS_KEPT)
+
+
+def hints_of(events: Sequence[EventRecord], last_taken_at: datetime, now: datetime) -> Hints:
+    """What events say of dates and of sessions; `now` is not later than their reading."""
     # What the last snapshot showed as working went inactive since.
     deactivated = [one for one in events if one.event_type == DEACTIVATED and one.created_at >= _second(last_taken_at)]
     sessions = session_hints(one for one in events if one.event_type == SESSION_UPDATED)

@@ -101,6 +101,16 @@ def _standing(registry: CollectorRegistry, settings: Settings, database: Databas
     retries = _gauge(registry, "api_retries", "Calls of the newest run that were tried again.", "merchant")
     limited = _gauge(registry, "api_rate_limited", "Calls of the newest run that Stripe put off.", "merchant")
     reads = _gauge(registry, "reads_30_days", "Reads in the 30 UTC days that end today.", "merchant")
+    purposes = _gauge(registry, "reads_30_days_by_purpose", "The same by what they were for.", "merchant", "purpose")
+    drift = _gauge(
+        registry,
+        "pull_drift_accounts",
+        "Accounts of which the newest full pull after increments found what those had missed.",
+        "merchant",
+    )
+    increments = _gauge(
+        registry, "pull_days_since_full", "Days from the newest snapshot's full pull to its own date.", "merchant"
+    )
     allowed = _gauge(registry, "reads_30_days_allowed", "Reads that Stripe allows in 30 days.", "merchant")
     sessions = _gauge(registry, "open_sessions", "Sessions without an answer.", "merchant")
     unknown = _gauge(registry, "unknown_requests", "Requests of which only a person can find out.", "merchant")
@@ -120,6 +130,12 @@ def _standing(registry: CollectorRegistry, settings: Settings, database: Databas
         retries.labels(name).set(sum(one.retries for one in spent))
         limited.labels(name).set(sum(one.rate_limited for one in spent))
         reads.labels(name).set(records.reads_last_30_days(database, scope, now))
+        for purpose, count in records.reads_by_purpose_30_days(database, scope, now).items():
+            purposes.labels(name, purpose).set(count)
+        newest, full = records.last_snapshot(database, scope), records.last_snapshot(database, scope, obtained="full")
+        drift.labels(name).set((full.drift or 0) if full is not None else 0)
+        if newest is not None:
+            increments.labels(name).set((newest.business_date - (newest.full_date or newest.business_date)).days)
         if settings.stripe.monthly_read_allocation is not None:
             allowed.labels(name).set(settings.stripe.monthly_read_allocation)
         sessions.labels(name).set(sum(one.sessions for one in records.open_session_counts(database, scope)))

@@ -29,6 +29,27 @@ class Hints:
     read_to: datetime | None = None
 
 
+DRIFT_SHOWN = 20
+"""So many of the accounts that increments had missed are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullFacts:
+    """How tonight's accounts were obtained and why so; `expected_reads` by purpose was said before.
+
+    Of an increment: the snapshot it rests on, how many accounts were read by a page and how many rows were taken from events. Of a full pull after
+    increments: the ids of the accounts that they had missed, None where that could not be told.
+    """
+
+    obtained: str
+    why: str
+    expected_reads: Mapping[str, int] = field(default_factory=dict)
+    base_snapshot_id: str | None = None
+    accounts_read: int = 0
+    told_by_events: int = 0
+    drift: tuple[str, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A lost request as it stands with the session that it made, and how that session looks."""
@@ -59,6 +80,9 @@ class MerchantNight:
     new_snapshot: SnapshotRecord | None = None
     taken_at: datetime | None = None
     pulled: bool = False
+    pull: PullFacts | None = None
+    read_ids: frozenset[str] | None = None
+    expected_reads: Mapping[str, int] = field(default_factory=dict)
     accounts: pd.DataFrame = field(default_factory=pd.DataFrame)
     ledger: pd.DataFrame = field(default_factory=pd.DataFrame)
     suppressed_ids: frozenset[str] = frozenset()

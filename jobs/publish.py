@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.adapters import records
-from jobs.night import MerchantNight
+from jobs.night import DRIFT_SHOWN, MerchantNight
 from jobs.report_facts import Decided, KeptFacts, MerchantFacts, answers_wanting, pack
 from jobs.wiring import Wiring
 from reconcile.contacts import UNSENT, is_open
@@ -18,7 +18,7 @@ from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, S
 from reports.columns import TABLES
 from reports.control import ControlInputs
 from reports.past_runs import looked_back
-from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, RunFacts
+from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
 from reports.tables import (
     account_successors_table,
     accounts_table,
@@ -171,6 +171,7 @@ def run_facts(
                 why=night.why or "; ".join(night.brakes.reasons) or None,
                 basis_date=night.snapshot_date,
                 quiet=night.quiet,
+                pull=_pull_told(night),
             )
             for night in nights
         ],
@@ -188,6 +189,22 @@ def run_facts(
             ],
         ),
         durations_seconds=durations_seconds,
+    )
+
+
+def _pull_told(night: MerchantNight) -> PullTold | None:
+    facts = night.pull
+    if facts is None:
+        return None
+    return PullTold(
+        obtained=facts.obtained,
+        why=facts.why,
+        expected_reads=facts.expected_reads,
+        base_snapshot_id=facts.base_snapshot_id,
+        accounts_read=facts.accounts_read,
+        told_by_events=facts.told_by_events,
+        drift_accounts=None if facts.drift is None else len(facts.drift),
+        drift=(facts.drift or ())[:DRIFT_SHOWN],
     )
 
 

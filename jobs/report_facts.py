@@ -25,7 +25,7 @@ from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
 from reports.past_runs import LookedBack
-from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, RunFacts
+from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
 
 _LETTERS: Mapping[str, str] = {
     NextStep.NONE: "n",
@@ -143,6 +143,12 @@ def pack(kept: KeptFacts) -> ReportFacts:
     return ReportFacts(kept.published_at, packed)
 
 
+def _merchant_run(values: Mapping[str, Any]) -> MerchantRun:
+    pull = values.get("pull")
+    told = None if pull is None else PullTold(**pull)
+    return MerchantRun(**{**values, "basis_date": _date(values["basis_date"]), "pull": told})
+
+
 def unpack(stored: ReportFacts) -> KeptFacts:
     """The reverse of `pack`.
 
@@ -162,7 +168,7 @@ def unpack(stored: ReportFacts) -> KeptFacts:
             ),
             complete=values["complete"],
             sent=values["sent"],
-            merchants=[MerchantRun(**{**one, "basis_date": _date(one["basis_date"])}) for one in values["runs"]],
+            merchants=[_merchant_run(one) for one in values["runs"]],
             why=values["why"],
             api_calls=ApiCalls(**values["api_calls"]),
             orphans=_orphans(values.get("orphans", {})),

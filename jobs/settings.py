@@ -319,8 +319,6 @@ def refuse_unbuilt(settings: Settings) -> None:
         SettingsError: naming each such setting.
     """
     faults = []
-    if settings.pull.mode == "incremental":
-        faults.append(Fault(("pull", "mode"), "incremental pulls are not in this version; write auto or full"))
     if settings.relink.refresh_after:
         faults.append(Fault(("relink", "refresh_after"), "refreshing after a relink is not in this version; write []"))
     if faults:

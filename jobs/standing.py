@@ -105,6 +105,7 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
             "last_attempt": None,
             "snapshot": None,
             "reads_last_30_days": 0,
+            "reads_last_30_days_by_purpose": {},
             "monthly_read_allocation": allocation,
         }
     complete = records.last_complete_run(database, scope)
@@ -121,6 +122,7 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
         "last_attempt": None if attempt is None else run_brief(attempt),
         "snapshot": _snapshot(database, scope, now),
         "reads_last_30_days": records.reads_last_30_days(database, scope, now),
+        "reads_last_30_days_by_purpose": records.reads_by_purpose_30_days(database, scope, now),
         "monthly_read_allocation": allocation,
     }
 
@@ -151,6 +153,8 @@ def _snapshot(database: Database, scope: Scope, now: datetime) -> dict[str, Any]
         "taken_at": newest.taken_at,
         "age_hours": round((now - newest.taken_at).total_seconds() / _SECONDS_PER_HOUR, 1),
         "accounts": newest.accounts,
+        "obtained": newest.obtained,
+        "full_date": (newest.full_date or newest.business_date).isoformat(),
     }
 
 

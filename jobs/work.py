@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Work:
     """What a command wants of a run.
 
-    `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `collect_everything` looks up every open session,
+    `full` lists all accounts whatever `pull.mode` says. `from_stored` takes the newest stored snapshot, where there is one, in place of a pull. `collect_everything` looks up every open session,
     `collect_between` of these only the ones that were asked for on business dates from the first to the last. `sends` is False for commands that only
     look. `selection` names what may be asked about, `agreed` the very requests of a plan file, by merchant,
     `adopts` sessions that something else created. `unknowns_resolved_by` is who decided that the selection's unknown requests no longer stand
@@ -26,6 +26,7 @@ class Work:
 
     command: str
     dry_run: bool = False
+    full: bool = False
     from_stored: bool = False
     collect_everything: bool = False
     collect_between: tuple[date, date] | None = None

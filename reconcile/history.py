@@ -75,17 +75,17 @@ def advance_history(
             merged[name] = merged[name].where(~gone, merged[f"{name}__before"])
     merged["present"] = arrow_series(~gone, pa.bool_())
     _date_inactivity(merged, gone, first_run, stamp, deactivated_at or {})
-    differs = new.copy()
+    changed = new.copy()
     for name in TRACKED:
-        differs |= _differs(merged[name], merged[f"{name}__before"])
+        changed |= differs(merged[name], merged[f"{name}__before"])
     merged["observed_at"] = merged["observed_at__before"].where(
-        ~differs, arrow_series([stamp.as_of] * len(merged), HISTORY["observed_at"])
+        ~changed, arrow_series([stamp.as_of] * len(merged), HISTORY["observed_at"])
     )
-    holders = _holders(merged.loc[differs & ~new, ["holder_type__before", "account_holder_id__before"]])
-    holders |= _holders(merged.loc[differs, ["holder_type", "account_holder_id"]])
+    holders = _holders(merged.loc[changed & ~new, ["holder_type__before", "account_holder_id__before"]])
+    holders |= _holders(merged.loc[changed, ["holder_type", "account_holder_id"]])
     latest = _contracted(merged)
     return HistoryStep(
-        changed=latest.loc[differs].reset_index(drop=True), latest=latest, changed_holders=frozenset(holders)
+        changed=latest.loc[changed].reset_index(drop=True), latest=latest, changed_holders=frozenset(holders)
     )
 
 
@@ -148,7 +148,7 @@ def _states(accounts: pd.DataFrame, stamp: RunStamp) -> pd.DataFrame:
     return frame
 
 
-def _differs(left: pd.Series, right: pd.Series) -> Flags:
+def differs(left: pd.Series, right: pd.Series) -> Flags:
     """Where two columns differ, null being equal to null."""
     one_null = left.isna().to_numpy(dtype=bool) != right.isna().to_numpy(dtype=bool)
     differs: Flags = one_null | flags(left != right)

@@ -127,7 +127,10 @@ class SessionCreated:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """A hint that something changed; its object is rendered at another API version, so only ids are taken from it."""
+    """A hint that something changed; its object is rendered at another API version (`api_version`), which shows less.
+
+    `account` is the account of an event about one, as it was then and as far as that version shows it.
+    """
 
     event_id: str
     event_type: str
@@ -139,6 +142,8 @@ class EventRecord:
     account_holder_id: str | None
     request_idempotency_key: str | None
     livemode: bool
+    api_version: str | None = None
+    account: AccountRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

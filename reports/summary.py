@@ -44,10 +44,43 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PullTold:
+    """How a merchant's accounts were obtained tonight: `obtained` full or incremental, and `why`.
+
+    `expected_reads` by purpose is what was said before. `drift` names accounts of which a full pull found what increments before it had missed, the
+    first of them; `drift_accounts` counts all, None where the pull before was full or it could not be told.
+    """
+
+    obtained: str
+    why: str
+    expected_reads: Mapping[str, int] = field(default_factory=dict)
+    base_snapshot_id: str | None = None
+    accounts_read: int = 0
+    told_by_events: int = 0
+    drift_accounts: int | None = None
+    drift: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """As it stands in the summary."""
+        return {
+            "obtained": self.obtained,
+            "why": mask(self.why),
+            "expected_reads": dict(sorted(self.expected_reads.items())),
+            "base_snapshot_id": self.base_snapshot_id,
+            "accounts_read": self.accounts_read,
+            "told_by_events": self.told_by_events,
+            "drift": None
+            if self.drift_accounts is None
+            else {"accounts": self.drift_accounts, "account_ids": list(self.drift)},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class MerchantRun:
     """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases.
 
     `quiet` is why nobody was contacted at that time. `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
+    `pull` says how tonight's was obtained, None where none was.
     """
 
     merchant: str
@@ -59,6 +92,7 @@ class MerchantRun:
     held_plan_hash: str | None = None
     basis_date: date | None = None
     quiet: str | None = None
+    pull: PullTold | None = None
 
     def basis(self, run_date: date) -> Basis | None:
         """What it stands on, seen from the report's business date."""
@@ -122,6 +156,7 @@ def build_summary(
         "dry_run": stamp.dry_run,
         "basis": None if oldest is None else oldest.basis(stamp.business_date),
         "basis_date": None if oldest is None or oldest.basis_date is None else oldest.basis_date.isoformat(),
+        "drift": _drift(facts.merchants),
         "sent": facts.sent,
         "why": None if facts.why is None else mask(facts.why),
         "merchants": [
@@ -142,6 +177,14 @@ def build_summary(
     }
 
 
+def _drift(merchants: Sequence[MerchantRun]) -> int | None:
+    """How many accounts increments had missed, of all merchants of which that could be told tonight; None where of none."""
+    told = [
+        one.pull.drift_accounts for one in merchants if one.pull is not None and one.pull.drift_accounts is not None
+    ]
+    return sum(told) if told else None
+
+
 def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] | None) -> dict[str, object]:
     """One merchant's part: of one that stopped before its report nothing is counted, since a zero would read as nothing found."""
     own = None
@@ -158,6 +201,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "held": one.held,
         "held_plan_hash": one.held_plan_hash,
         "why": None if one.why is None else mask(one.why),
+        "pull": None if one.pull is None else one.pull.as_json(),
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
         "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),

@@ -16,8 +16,8 @@ Runs (`records_runs`)
     newest_run_of(database, commands, *, complete, until) -> StoredRun | None; recorded_scopes(database) -> [Scope]
 
 Snapshots (`records_snapshots`)
-    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before, on_or_before)
-    snapshots_between(database, scope, first, last)
+    record_snapshot(database, SnapshotRecord); snapshot(database, snapshot_id); last_snapshot(database, scope, before, on_or_before, obtained)
+    snapshots_between(database, scope, first, last); drift_since(database, scope, first) -> int
 
 Account history (`records_history`), frames in the `frames.HISTORY` contract
     append_history(database, scope, run_id, changed) -> int; latest_history(database, scope, as_of=None)
@@ -81,6 +81,7 @@ Held plans and API calls (`records_plans`)
     hold_plan(database, HeldPlan); held_plan(database, plan_hash); list_held_plans(database, now, scope=None)
     * release_plan(database, plan_hash, run_id, at) -> HeldPlan
     add_api_calls(database, run_id, scope, day, [ApiCalls]); reads_last_30_days(database, scope, now) -> int
+    reads_by_purpose_30_days(database, scope, now) -> {purpose: reads}
     api_calls_of_run(database, run_id, scope=None) -> [ApiCalls]
 
 What is too old to keep (`records_retention`)
@@ -152,6 +153,7 @@ from jobs.adapters.records_plans import (
     hold_plan,
     list_held_plans,
     plans_holding,
+    reads_by_purpose_30_days,
     reads_last_30_days,
     release_plan,
 )
@@ -203,6 +205,7 @@ from jobs.adapters.records_runs import (
 )
 from jobs.adapters.records_snapshots import (
     SnapshotRecord,
+    drift_since,
     last_snapshot,
     record_snapshot,
     snapshot,
@@ -245,6 +248,7 @@ __all__ = [
     "complete_run_on",
     "count_requests_between",
     "decisions_about",
+    "drift_since",
     "events_read_to",
     "find_by_session",
     "finish_run",
@@ -285,6 +289,7 @@ __all__ = [
     "plans_holding",
     "provisional_requests",
     "prunable_snapshots",
+    "reads_by_purpose_30_days",
     "reads_last_30_days",
     "record_changed_decisions",
     "record_found",

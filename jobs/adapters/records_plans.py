@@ -134,6 +134,24 @@ def reads_last_30_days(database: Database, scope: Scope, now: datetime) -> int:
         return int(connection.execute(statement).scalar_one())
 
 
+def reads_by_purpose_30_days(database: Database, scope: Scope, now: datetime) -> dict[str, int]:
+    """The same by purpose, the most first."""
+    total = func.sum(api_calls.c.calls)
+    statement = (
+        select(api_calls.c.purpose, total)
+        .where(
+            api_calls.c.merchant == scope.merchant,
+            api_calls.c.mode == scope.mode,
+            api_calls.c.kind == "read",
+            api_calls.c.day >= now.date() - timedelta(days=READ_WINDOW_DAYS - 1),
+        )
+        .group_by(api_calls.c.purpose)
+        .order_by(total.desc(), api_calls.c.purpose)
+    )
+    with database.read() as connection:
+        return {purpose: int(calls) for purpose, calls in connection.execute(statement)}
+
+
 def api_calls_of_run(database: Database, run_id: str, scope: Scope | None = None) -> list[ApiCalls]:
     """A run's calls by purpose and kind, over all its days."""
     pair = (api_calls.c.purpose, api_calls.c.kind)

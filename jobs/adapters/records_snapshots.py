@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import snapshots
@@ -15,7 +15,12 @@ from reconcile.model import Scope
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """Where a complete snapshot lies (`path` is relative to the snapshot directory) and what it holds."""
+    """Where a complete snapshot lies (`path` is relative to the snapshot directory), what it holds, and how it was obtained.
+
+    `obtained` is full or incremental, and the snapshot is whole either way. An incremental one was made from `base_snapshot_id`. `full_date` is the
+    business date of the full pull that it rests on. `server_from` and `server_to` are Stripe's own time before its first page was read
+    and after the last. `drift` counts the accounts of which a full pull found what increments before it had missed.
+    """
 
     snapshot_id: str
     run_id: str
@@ -29,6 +34,12 @@ class SnapshotRecord:
     path: str
     sha256: str
     bytes: int
+    obtained: str = "full"
+    base_snapshot_id: str | None = None
+    full_date: date | None = None
+    server_from: datetime | None = None
+    server_to: datetime | None = None
+    drift: int | None = None
 
 
 def record_snapshot(database: Database, record: SnapshotRecord) -> None:
@@ -47,15 +58,30 @@ def snapshot(database: Database, snapshot_id: str) -> SnapshotRecord | None:
 
 
 def last_snapshot(
-    database: Database, scope: Scope, before: datetime | None = None, on_or_before: date | None = None
+    database: Database,
+    scope: Scope,
+    before: datetime | None = None,
+    on_or_before: date | None = None,
+    obtained: str | None = None,
 ) -> SnapshotRecord | None:
-    """The newest complete snapshot of a merchant, or the newest one completed before a moment, or of a business date or an earlier one."""
+    """The newest complete snapshot of a merchant, or the newest one completed before a moment, or of a business date or an earlier one, or obtained in that way."""
     statement = _of(scope).order_by(snapshots.c.completed_at.desc()).limit(1)
     if before is not None:
         statement = statement.where(snapshots.c.completed_at < before)
     if on_or_before is not None:
         statement = statement.where(snapshots.c.business_date <= on_or_before)
+    if obtained is not None:
+        statement = statement.where(snapshots.c.obtained == obtained)
     return next(iter(_snapshots(database, statement)), None)
+
+
+def drift_since(database: Database, scope: Scope, first: date) -> int:
+    """How many accounts full pulls since a business date found to have drifted from the increments before them, all together."""
+    statement = select(func.coalesce(func.sum(snapshots.c.drift), 0)).where(
+        snapshots.c.merchant == scope.merchant, snapshots.c.mode == scope.mode, snapshots.c.business_date >= first
+    )
+    with database.read() as connection:
+        return int(connection.execute(statement).scalar_one())
 
 
 def snapshots_between(database: Database, scope: Scope, first: date, last: date) -> list[SnapshotRecord]:

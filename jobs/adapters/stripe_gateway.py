@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -230,26 +230,34 @@ class StripeGateway:
 
         Raises ValueError for more than 20 types, Stripe's limit.
         """
+        pages = self.event_pages(types, created_gte, created_lte, purpose)
+        return [event for page in pages for event in page]
+
+    def event_pages(
+        self,
+        types: Sequence[str],
+        created_gte: datetime,
+        created_lte: datetime | None = None,
+        purpose: str = "events",
+    ) -> Iterator[list[EventRecord]]:
+        """The same page by page, each read when it is asked for; an event stands on one page alone."""
         if not 0 < len(types) <= _MOST_EVENT_TYPES:
             raise ValueError(f"{len(types)} event types asked for at once; Stripe takes 1 to {_MOST_EVENT_TYPES}")
         created = {"gte": int(created_gte.timestamp())}
         if created_lte is not None:
             created["lte"] = int(created_lte.timestamp())
-        events: dict[str, EventRecord] = {}
+        seen: set[str] = set()
+        last_id: str | None = None
         has_more = True
         while has_more:
-            params = {
-                "types": list(types),
-                "created": created,
-                "limit": _LARGEST_PAGE,
-                "starting_after": next(reversed(events), None),
-            }
+            params = {"types": list(types), "created": created, "limit": _LARGEST_PAGE, "starting_after": last_id}
             page, has_more = self._read(_Call("get", _EVENTS, _EVENTS, purpose, params), read_events).value
-            fresh = {event.event_id: event for event in page}
-            if has_more and fresh.keys() <= events.keys():
+            fresh = [event for event in page if event.event_id not in seen]
+            if has_more and not fresh:
                 raise endless_list(f"GET {_EVENTS}")
-            events |= fresh
-        return list(events.values())
+            seen.update(event.event_id for event in fresh)
+            last_id = page[-1].event_id if page else last_id
+            yield fresh
 
     def create_session(
         self, body: bytes | str, *, api_version: str, idempotency_key: str, may_send: Callable[[], bool]

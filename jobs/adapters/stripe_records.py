@@ -22,6 +22,7 @@ from jobs.adapters.stripe_shapes import (
     ErrorDetails,
     Event,
     EventList,
+    EventObject,
     EventRequest,
     Holder,
     Inactive,
@@ -37,6 +38,8 @@ from reconcile.records import AccountNumber, AccountRecord, AuthorizationRecord,
 
 MALFORMED = "malformed"
 """Begins what stands for the status of an account that is not as documented; the field at fault follows it."""
+
+ACCOUNT_OBJECT = "financial_connections.account"
 
 _LONGEST_MESSAGE = 300
 _PLACE = re.compile(r"(?:\$\.|field `)([\w.\[\]]+)")
@@ -60,6 +63,7 @@ _REFERENCE = msgspec.json.Decoder(str | Reference | None)
 _HOLDER = msgspec.json.Decoder(Holder | None)
 _AUTHORIZATION = msgspec.json.Decoder(Authorization)
 _SESSION = msgspec.json.Decoder(Session)
+_EVENT_OBJECT = msgspec.json.Decoder(EventObject)
 _EVENT_LIST = msgspec.json.Decoder(EventList)
 _ERROR = msgspec.json.Decoder(ErrorBody)
 
@@ -247,7 +251,7 @@ def _last_refreshed(found: Account) -> datetime | None:
 
 
 def _event_record(found: Event) -> EventRecord:
-    about = found.data.object
+    about = _decode(_EVENT_OBJECT, bytes(found.data.object))
     holder_type, holder_id = _holder(about.account_holder)
     authorization = _reference(about.authorization)
     if about.object == "financial_connections.authorization":
@@ -268,7 +272,18 @@ def _event_record(found: Event) -> EventRecord:
         account_holder_id=holder_id,
         request_idempotency_key=found.request.idempotency_key if isinstance(found.request, EventRequest) else None,
         livemode=found.livemode,
+        api_version=found.api_version,
+        account=_account_of_event(bytes(found.data.object)) if about.object == ACCOUNT_OBJECT else None,
     )
+
+
+def _account_of_event(body: bytes) -> AccountRecord | None:
+    """The account that an event carries, as it was then and as its version shows it; None where it is not as documented."""
+    found = _if_readable(_ACCOUNT, body)
+    try:
+        return None if found is None else _account_record(found)
+    except WrongShape:
+        return None
 
 
 def _holder(found: Holder | None) -> tuple[str | None, str | None]:

@@ -144,7 +144,8 @@ class EventObject(Struct):
 
 
 class EventData(Struct):
-    object: EventObject
+    # Decoded twice: as what any event tells, and an account as the account it is.
+    object: Raw
 
 
 class Event(Struct):
@@ -153,6 +154,7 @@ class Event(Struct):
     created: int
     livemode: bool
     data: EventData
+    api_version: str | None = None
     request: str | EventRequest | None = None
 
 

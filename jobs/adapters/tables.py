@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -175,6 +175,12 @@ snapshots = Table(
     Column("path", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
+    Column("obtained", Text, nullable=False, server_default="full"),
+    Column("base_snapshot_id", Text),
+    Column("full_date", Date),
+    Column("server_from", Moment),
+    Column("server_to", Moment),
+    Column("drift", BigInteger),
     Index(None, "merchant", "mode", "business_date"),
 )
 

@@ -63,6 +63,19 @@ def print_result(result: RunResult, more: Mapping[str, Any]) -> None:
         say(f"{name.replace('_', ' ')}: {value}")
 
 
+def _reads(result: RunResult) -> Iterator[str]:
+    """How the accounts were obtained, and what the run was expected to read and read."""
+    for night in result.nights:
+        if night.pull is None:
+            continue
+        expected = ", ".join(f"{count} {purpose}" for purpose, count in night.pull.expected_reads.items()) or "none"
+        spent = night.merchant.gateway.meter.counts().reads
+        read = ", ".join(f"{count} {purpose}" for purpose, count in sorted(spent.items())) or "none"
+        yield f"{night.merchant.scope.merchant}: {night.pull.obtained} pull ({night.pull.why}); reads expected: {expected}; made: {read}"
+        if night.pull.drift:
+            yield f"drift: increments had missed {len(night.pull.drift)} accounts, the first is {night.pull.drift[0]}"
+
+
 def _lines(result: RunResult) -> Iterator[str]:
     stamp = result.stamp
     if result.already_finished is not None:
@@ -74,6 +87,7 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield f"run {stamp.run_id} of business date {stamp.business_date}: {state}{dry}"
     if result.why is not None:
         yield f"why: {mask(result.why)}"
+    yield from _reads(result)
     counts = result.summary.get("counts")
     if isinstance(counts, dict):
         for name, title in (

@@ -55,6 +55,7 @@ def run(
     work = Work(
         command="run",
         dry_run=dry_run,
+        full=full,
         released_brake=override_brakes,
         business_date=None if business_date is None else business_date.date(),
         arguments={"full": full, "override_brakes": override_brakes},

@@ -253,11 +253,12 @@ def _lines_of_merchant(one: dict[str, Any], *, running: bool) -> Iterator[str]:
     yield (
         "snapshot: none"
         if snapshot is None
-        else f"snapshot: {snapshot['accounts']} accounts, {snapshot['age_hours']} hours old"
+        else f"snapshot: {snapshot['accounts']} accounts, {snapshot['age_hours']} hours old, {snapshot['obtained']}, all listed on {snapshot['full_date']}"
     )
     allocation = one["monthly_read_allocation"]
     of = "no allocation set" if allocation is None else f"of {allocation} allowed"
-    yield f"reads in the last 30 days: {one['reads_last_30_days']} ({of})"
+    purposes = ", ".join(f"{count} {purpose}" for purpose, count in one["reads_last_30_days_by_purpose"].items())
+    yield f"reads in the last 30 days: {one['reads_last_30_days']} ({of}){f': {purposes}' if purposes else ''}"
 
 
 def _run_line(run: dict[str, Any] | None) -> str:
