@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from jobs.adapters import records
 from jobs.nightly import RunResult
 from jobs.nightly import run as run_night
-from jobs.rebuild import NothingToStandOn, Rebuilder, Rebuilt, stamp_of_run
+from jobs.rebuild import NothingToStandOn, Rebuilder, Rebuilt
+from jobs.recorded import stamp_of_run
 from jobs.wiring import Wiring
 from jobs.work import Work
 from reconcile.errors import DatabaseError, LeaseLost, OutsideError, ReportError

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import BaseModel
 
 from jobs.adapters import records
 from jobs.past_records import PastRecords, past_records
 from jobs.publish import MerchantTold, report_tables
+from jobs.recorded import COMMAND, recorded_settings, stamp_of_date, stamp_of_run
 from jobs.report_facts import KeptFacts, MerchantFacts, unpack
-from jobs.settings import BrakeSettings, RelinkSettings, ReportSettings, ScheduleSettings, Settings
+from jobs.settings import Settings
 from jobs.wiring import Wiring, brake_policy, relink_policy
 from reconcile.brakes import BrakeInputs, apply_brakes
 from reconcile.breakages import advance_breakages
@@ -41,12 +39,7 @@ if TYPE_CHECKING:
 
     from reports.files import Published
 
-COMMAND = "backfill"
-"""The command of a report for a date that no run completed."""
-
 _WEEK_DAYS = 7
-
-Section = TypeVar("Section", bound=BaseModel)
 
 
 class NothingToStandOn(Exception):
@@ -372,34 +365,6 @@ class Rebuilder:
             "relink_outcomes": combine("relink_outcomes", [relink_outcomes_table(one.followed) for one in then]),
             "relink_requests": combine("relink_requests", [relink_requests_table(one.requests) for one in then]),
         }
-
-
-def stamp_of_run(run: records.StoredRun, timezone: str) -> RunStamp:
-    """The stamp of a run on record."""
-    return RunStamp(run.run_id, run.command, run.started_at, run.business_date, timezone)
-
-
-def stamp_of_date(on: date, timezone: str) -> RunStamp:
-    """The stamp of a date that no run completed: its last second, under an id that is the same each time."""
-    midnight = datetime.combine(on + timedelta(days=1), time(), ZoneInfo(timezone)).astimezone(UTC)
-    end = midnight - timedelta(seconds=1)
-    suffix = hashlib.sha256(f"{COMMAND} {on.isoformat()}".encode()).hexdigest()[:4]
-    return RunStamp(f"{end:%Y%m%dT%H%M%SZ}-{suffix}", COMMAND, end, on, timezone)
-
-
-def recorded_settings(record: Mapping[str, Any]) -> Settings:
-    """The settings that a report rests on, from those recorded with a run or a snapshot; what a version did not know yet has its default."""
-    return Settings(
-        relink=_section(RelinkSettings, record, "relink"),
-        brakes=_section(BrakeSettings, record, "brakes"),
-        schedule=_section(ScheduleSettings, record, "schedule"),
-        reports=ReportSettings(formats=tuple(record["reports"]["formats"])),
-    )
-
-
-def _section(kind: type[Section], record: Mapping[str, Any], name: str) -> Section:
-    given = record.get(name) or {}
-    return kind.model_validate({key: value for key, value in given.items() if key in kind.model_fields})
 
 
 def _told(scope: Scope, findings: pd.DataFrame, then: PastRecords) -> MerchantTold:

@@ -22,7 +22,7 @@ from jobs.adapters.database import open_database
 from jobs.adapters.tables import metadata, report_facts, snapshots
 from jobs.backfill import Backfilled, DateResult, Only, RebuiltDate
 from jobs.prune import prune
-from jobs.rebuild import recorded_settings
+from jobs.recorded import recorded_settings
 from jobs.resumption import work_to_resume
 from jobs.settings import parse_settings, settings_for_record
 from jobs.wiring import brake_policy, relink_policy
@@ -341,7 +341,7 @@ def test_both_databases_and_a_night_that_held_its_requests(both_nights: Nights) 
     assert json.loads((second.report_directory / "summary.json").read_bytes())["merchants"][0]["held_plan_hash"]
 
 
-@pytest.mark.parametrize("point", ["decided", "planned", "after_first"])
+@pytest.mark.parametrize("point", ["decided", "after_first"])
 def test_a_night_that_was_killed_and_resumed_is_rebuilt_under_the_id_that_finished_it(
     nights: Nights, point: str
 ) -> None:

@@ -45,8 +45,8 @@ def frame(accounts: dict[str, Any]) -> Any:
     return accounts_frame([make(name) for name, make in accounts.items()])
 
 
-@settings(max_examples=60, deadline=None)
-@given(nights=st.lists(night, min_size=2, max_size=4))
+@settings(max_examples=12, deadline=None)
+@given(nights=st.lists(night, min_size=2, max_size=3))
 def test_it_equals_the_snapshot_that_was_not_kept(nights: list[dict[str, Any]]) -> None:
     history, frames = empty(HISTORY), []
     for day, accounts in enumerate(nights):
