@@ -25,7 +25,13 @@ def elapsed_seconds() -> float:
 
 
 def new_stamp(
-    command: str, clock: Clock, timezone: str, *, dry_run: bool = False, business_date: date | None = None
+    command: str,
+    clock: Clock,
+    timezone: str,
+    *,
+    dry_run: bool = False,
+    business_date: date | None = None,
+    resumed_from: tuple[str, ...] = (),
 ) -> RunStamp:
     """A stamp for a run that starts now, under a run id of its own: `YYYYMMDDTHHMMSSZ-xxxx`, UTC and four hex digits.
 
@@ -39,4 +45,5 @@ def new_stamp(
         business_date=business_date or now.astimezone(ZoneInfo(timezone)).date(),
         timezone=timezone,
         dry_run=dry_run,
+        resumed_from=resumed_from,
     )

@@ -101,6 +101,7 @@ def _run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None, tol
         wiring.settings.schedule.timezone,
         dry_run=work.dry_run,
         business_date=work.business_date,
+        resumed_from=work.resumes,
     )
     told.set("relink.run_id", stamp.run_id)
     told.set("relink.business_date", stamp.business_date.isoformat())

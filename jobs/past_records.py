@@ -93,7 +93,7 @@ def past_records(
 
     def is_followed(one: StoredRequest) -> bool:
         changed_on = None if one.outcome_observed_at is None else stamp.date_of(one.outcome_observed_at)
-        changed = one.outcome_run_id == stamp.run_id or (_no_run(stamp) and changed_on == stamp.business_date)
+        changed = one.outcome_run_id in stamp.run_ids or (_no_run(stamp) and changed_on == stamp.business_date)
         return is_open(one) or changed or one.request.request_id in reported
 
     return PastRecords(

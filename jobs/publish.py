@@ -281,7 +281,11 @@ def _followed(wiring: Wiring, night: MerchantNight, requests: Sequence[StoredReq
     scope, database = night.merchant.scope, wiring.database
     found = [
         *records.open_requests(database, scope),
-        *records.requests_with_outcome_of_run(database, scope, night.stamp.run_id),
+        *(
+            one
+            for run_id in night.stamp.run_ids
+            for one in records.requests_with_outcome_of_run(database, scope, run_id)
+        ),
         *records.requests_by_id(database, scope, night.settled),
         *requests,
     ]
@@ -294,7 +298,7 @@ def _control_inputs(wiring: Wiring, night: MerchantNight) -> ControlInputs:
     posted = night.merchant.gateway.meter.counts().writes - night.replays
     sends = night.work.sends and not night.stamp.dry_run
     open_now = len(records.open_requests(wiring.database, night.merchant.scope)) if sends else None
-    before = requests_before(wiring, night)
+    before = [] if stamp.dry_run else requests_before(wiring, night)
     created_before = sum(one.state == State.CREATED for one in before)
     return ControlInputs(
         accounts_pulled=len(accounts),

@@ -21,6 +21,9 @@ from reconcile.model import (
 ADOPTED = "adopt"
 """The origin of requests that something else made, which spend none of this job's caps."""
 
+LATE_ORIGINS = ("resume", "retry")
+"""Commands that keep the business date of an earlier run, though they may ask on a later day."""
+
 UNSENT = (State.PLANNED, State.NOT_SENT)
 
 NO_ANSWER = (OutcomeKind.PENDING, OutcomeKind.UNKNOWN)
@@ -154,9 +157,9 @@ def is_attempt(stored: StoredRequest) -> bool:
 
 
 def contact_date(stored: StoredRequest, stamp: RunStamp) -> date:
-    """The business date on which the customer was asked: of the handing over where there was one, else of the request."""
-    return (
-        stored.business_date
-        if stored.offered_at is None
-        else max(stored.business_date, stamp.date_of(stored.offered_at))
-    )
+    """The business date on which the customer was asked: of the handing over where there was one, else of the request.
+
+    What a resumed or repeated run asked counts from the day on which it did, so that nobody is asked again too soon.
+    """
+    moments = [stored.offered_at, stored.attempting_at if stored.request.origin in LATE_ORIGINS else None]
+    return max([stored.business_date, *(stamp.date_of(moment) for moment in moments if moment is not None)])

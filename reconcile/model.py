@@ -128,7 +128,10 @@ PERMISSIONS = ("balances", "ownership", "payment_method", "transactions")
 
 @dataclass(frozen=True, slots=True)
 class RunStamp:
-    """Which run speaks, and for which moment: `as_of` is aware UTC, `business_date` is in `timezone`."""
+    """Which run speaks, and for which moment: `as_of` is aware UTC, `business_date` is in `timezone`.
+
+    `resumed_from` are the unfinished runs of which this one finishes the night, the newest first.
+    """
 
     run_id: str
     command: str
@@ -136,6 +139,12 @@ class RunStamp:
     business_date: date
     timezone: str
     dry_run: bool = False
+    resumed_from: tuple[str, ...] = ()
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The ids under which what the night did is recorded."""
+        return (self.run_id, *self.resumed_from)
 
     def date_of(self, moment: datetime) -> date:
         """The business date on which a moment falls."""

@@ -152,6 +152,7 @@ def build_summary(
         "run_id": stamp.run_id,
         "run_date": stamp.business_date.isoformat(),
         "command": stamp.command,
+        "resumed_from": stamp.resumed_from[0] if stamp.resumed_from else None,
         "complete": facts.complete,
         "dry_run": stamp.dry_run,
         "basis": None if oldest is None else oldest.basis(stamp.business_date),

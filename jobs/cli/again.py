@@ -6,16 +6,25 @@ import os
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, progress_for, require_printable, settings_of
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    print_json,
+    progress_for,
+    records_of,
+    require_printable,
+    settings_of,
+)
 from jobs.cli.run import leave_if_running, perform, print_run
 
 
 @click.command()
 @click.argument("run_id")
+@click.option("--dry-run", is_flag=True, help="Change nothing and send nothing; report what would be asked.")
 @config_option
 @json_option
 @click.pass_context
-def resume(context: click.Context, run_id: str, config: str | None, as_json: bool) -> int:
+def resume(context: click.Context, run_id: str, dry_run: bool, config: str | None, as_json: bool) -> int:
     """Finish the night RUN_ID, which was interrupted or stopped.
 
     Goes on from its snapshot if that is complete and less than a day old, and reads every account again before its customer is asked.
@@ -24,13 +33,20 @@ def resume(context: click.Context, run_id: str, config: str | None, as_json: boo
 
     require_printable("RUN_ID", run_id)
     settings = settings_of(context, config)
-    with watched(settings, os.environ, "resume", dry_run=False) as watch:
+    if not dry_run:
         leave_if_running(settings)
-        from jobs.resumption import work_to_resume
+    from jobs.resumption import work_to_resume
+
+    with records_of(settings) as database:
+        # Before anybody is told that a run begins: a wrong id is no failed night.
+        work_to_resume(database, run_id, settings.merchant_names)
+    with watched(settings, os.environ, "resume", dry_run=dry_run) as watch:
         from jobs.wiring import wire
 
-        with wire(settings, os.environ, holder="resume", progress=progress_for(as_json)) as wiring:
-            result = watch.ended(perform(wiring, work_to_resume(wiring.database, run_id), watch.began))
+        holder = None if dry_run else "resume"
+        with wire(settings, os.environ, holder=holder, progress=progress_for(as_json), create=False) as wiring:
+            work = work_to_resume(wiring.database, run_id, settings.merchant_names, dry_run=dry_run)
+            result = watch.ended(perform(wiring, work, watch.began))
     print_run(result, as_json)
     return result.exit_code
 
@@ -55,7 +71,7 @@ def retry(context: click.Context, run_id: str, dry_run: bool, config: str | None
 
     holder = None if dry_run else "retry"
     with wire(settings, os.environ, holder=holder, progress=progress_for(as_json), create=not dry_run) as wiring:
-        work = work_to_retry(wiring.database, run_id, dry_run=dry_run)
+        work = work_to_retry(wiring.database, run_id, settings.merchant_names, dry_run=dry_run)
         if work is None:
             if as_json:
                 print_json({"run_id": None, "retries": run_id, "requests": 0})

@@ -12,11 +12,12 @@ from jobs.nightly import RunResult
 from jobs.resumption import work_to_resume
 from jobs.simulator.server import SimulatorServer
 from jobs.work import Work
+from reconcile.contacts import contact_date
 from reconcile.errors import SettingsError
-from reconcile.model import State
+from reconcile.model import RunStamp, State
 from tests.jobs.conftest import MakeNights
 from tests.jobs.dying import EARLY_POINTS, POINTS, die
-from tests.jobs.nights import SCOPE, Nights, assert_ties, small_world, steps, table
+from tests.jobs.nights import SCOPE, Nights, assert_ties, outcomes, small_world, steps, table
 from tests.jobs.test_brake import BRAKES
 
 NEW = ("request_id", "session_id", "stripe_request_id", "requested_at", "calls")
@@ -190,3 +191,46 @@ def test_refuses_what_it_cannot_finish(nights: Nights) -> None:
         )
     assert "relink apply" in refusal(nights, "20260102T000000Z-0000")
     assert {one.state for one in nights.stored()} <= {State.CREATED, State.NOT_SENT}
+
+
+def test_what_customers_answered_before_the_run_died_is_in_the_report_of_the_night(nights: Nights) -> None:
+    nights.run()
+    nights.world.advance(days=1)
+    nights.world.answer(str(nights.by_authorization()["fcauth_1"].session_id), "whole", lag_seconds=0)
+    nights.world.break_authorization("fcauth_5")
+    die(nights, "planned")
+    dead = nights.newest_run().run_id
+    nights.world.advance(hours=1)
+    result = resume(nights)
+    assert outcomes(result)["fcauth_1"] == "relinked"
+    assert_ties(result)
+    assert nights.last_attempt()["resumed_from"] == dead
+
+
+def test_a_dry_run_says_what_would_be_asked_and_changes_nothing(nights: Nights) -> None:
+    die(nights, "after_first")
+    nights.world.advance(hours=1)
+    before, posts = nights.knowledge(), nights.posts()
+    with open_database(nights.database_url) as database:
+        work = work_to_resume(database, nights.newest_run().run_id, ["main"], dry_run=True)
+    result = nights.run(work)
+    assert (result.exit_code, nights.knowledge(), nights.posts()) == (0, before, posts)
+    assert {row["result"] for row in table(result, "relink_requests")} == {"would_request"}
+    assert_ties(result)
+
+
+def test_refuses_a_run_of_other_merchants(nights: Nights) -> None:
+    die(nights, "planned")
+    run_id = nights.newest_run().run_id
+    with open_database(nights.database_url) as database, pytest.raises(SettingsError, match="is of merchant main"):
+        work_to_resume(database, run_id, ["other"])
+
+
+def test_the_cooldown_of_a_resumed_night_counts_from_the_day_on_which_it_asked(nights: Nights) -> None:
+    die(nights, "planned")
+    nights.world.advance(days=2)
+    resume(nights)
+    assert nights.world.contacts_by_authorization()["fcauth_1"] == 1
+    asked = nights.by_authorization()["fcauth_1"]
+    stamp = RunStamp("r", "run", nights.now(), nights.now().date(), "UTC")
+    assert contact_date(asked, stamp) == nights.now().date() > asked.business_date
