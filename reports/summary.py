@@ -202,6 +202,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "held": one.held,
         "held_plan_hash": one.held_plan_hash,
         "why": None if one.why is None else mask(one.why),
+        "quiet": one.quiet,
         "pull": None if one.pull is None else one.pull.as_json(),
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
