@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
-
-from reconcile.classify import flags
 from reconcile.model import Finding, NextStep, Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RANK = {str(finding): rank for rank, finding in enumerate(Finding)}
 
@@ -24,6 +24,9 @@ class Decision(NamedTuple):
 
 def decisions_of(findings: pd.DataFrame, plan: Plan) -> set[Decision]:
     """Every decision of a night but `none`, from planned `frames.FINDINGS`."""
+    # Only here, so that commands which look at the records start without pandas.
+    from reconcile.classify import flags
+
     of_authorization = {one.authorization_id: one for one in plan.decisions}
     chosen = findings.loc[flags(findings["next_step"] != str(NextStep.NONE))]
     columns = (chosen[name].tolist() for name in ("account_id", "authorization_id", "finding", "next_step"))
