@@ -62,7 +62,7 @@ def test_it_catches_up_once_says_when_it_runs_next_and_waits(tonight: Nights) ->
     assert f"run {tonight.newest_run().run_id} of business date {day}: complete" in out
     messages = said("".join(lines))
     assert messages[-1].startswith(f"next run: {day.year + 1}-")
-    assert "UTC), business date" in messages[-1]
+    assert "UTC, business date" in messages[-1]
     assert len(tonight.world.effects) == 3
 
 
