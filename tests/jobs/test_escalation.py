@@ -74,7 +74,7 @@ def test_quiet_hours_are_those_of_the_settings_time_zone(nights: Nights) -> None
 
 
 def test_a_run_that_comes_into_quiet_hours_stops_sending_and_loses_nothing(nights: Nights) -> None:
-    nights.sections["relink"] = {"quiet_hours": "03:31-04:00"}
+    nights.sections["relink"] = {"quiet_hours": "03:01-04:00"}
 
     def clock() -> datetime:
         return nights.now() + timedelta(minutes=nights.posts() * 1.0)
