@@ -77,7 +77,7 @@ def decisions_about(
         found += _stored(database, scope, table.c.authorization_id.in_(chunk))
     while chunk := list(islice(by_account, _IDS_PER_QUERY)):
         found += _stored(database, scope, and_(table.c.authorization_id == "", table.c.account_id.in_(chunk)))
-    return sorted(found, key=lambda one: (one.decided_at, one.decision))
+    return sorted(found, key=lambda one: (one.decided_at, one.ended_at is None, one.ended_at, one.decision))
 
 
 def _stored(database: Database, scope: Scope, chosen: ColumnElement[bool]) -> list[StoredDecision]:

@@ -453,7 +453,8 @@ decisions = Table(
     Column("finding", Text, nullable=False),
     Column("next_step", Text, nullable=False),
     Column("detail", FreeText, nullable=False),
-    Column("run_id", Text, nullable=False),
+    # Of two runs that begin at one moment, as by a clock that was set back, each decides for itself.
+    Column("run_id", Text, primary_key=True),
     Index(
         "ix_relink_decisions_standing",
         "merchant",

@@ -142,3 +142,11 @@ def test_merchants_and_modes_keep_their_own(both_nights: Nights) -> None:
         assert record(SCOPE, said) == 0
         assert record(SCOPE) == 1
         assert records.decisions_about(database, Scope("main", "live"), ["fcauth_1"])[0].ended_at is None
+
+
+def test_two_runs_that_begin_at_one_moment_each_decide(both_nights: Nights) -> None:
+    """A clock that was set back, or one that counts in steps, must not make the second run fail."""
+    nights = both_nights
+    nights.run(Work("request", from_stored=True, selection=Selection(authorizations=frozenset({"fcauth_1"}))))
+    assert nights.run().exit_code == 0
+    assert steps_of(nights, "fcauth_1") == ["request", "open_session"]

@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "merchant", "mode", "authorization_id", "account_id", "decided_at", name="pk_relink_decisions"
+            "merchant", "mode", "authorization_id", "account_id", "decided_at", "run_id", name="pk_relink_decisions"
         ),
     )
     op.create_index(
