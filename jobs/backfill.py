@@ -18,7 +18,8 @@ from jobs.wiring import Wiring
 from jobs.work import Work
 from reconcile.errors import DatabaseError, LeaseLost, OutsideError, ReportError
 from reconcile.model import RunStamp
-from reports.files import LAST_ATTEMPT, LATEST, LINKED_COMMANDS, check_writable, clean_leftovers
+from reports.files import LAST_ATTEMPT, LATEST, LINKED_COMMANDS
+from reports.leftovers import check_writable, clean_leftovers
 from reports.manifest import is_whole
 from reports.summary import Basis
 

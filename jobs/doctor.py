@@ -323,7 +323,7 @@ def _allocation(settings: Settings, database: Database, scope: Scope, clock: Clo
 
 
 def _directories(settings: Settings) -> Iterator[Check]:
-    from reports.files import check_writable
+    from reports.leftovers import check_writable
 
     root = settings.reports.directory
     for name, path in (("reports", root), ("snapshots", root / SNAPSHOT_DIRECTORY)):

@@ -25,7 +25,7 @@ from reconcile.errors import RelinkError
 from reconcile.model import Scope, StoredRequest
 from reports.closed_lists import FINDINGS, OUTCOMES, REASONS, RESULTS
 from reports.notice import RunEnd
-from reports.tables import RESULT_OF_STATE
+from reports.request_tables import RESULT_OF_STATE
 
 PREFIX = "relink_"
 FILE_MODE = 0o644

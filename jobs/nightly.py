@@ -32,7 +32,8 @@ from reconcile.errors import DatabaseError, DecisionNeeded, LeaseLost, ModeMisma
 from reconcile.frames import values_of
 from reconcile.masking import mask
 from reconcile.model import RunStamp, Scope, State
-from reports.files import Published, check_writable, clean_leftovers
+from reports.files import Published
+from reports.leftovers import check_writable, clean_leftovers
 
 logger = logging.getLogger(__name__)
 

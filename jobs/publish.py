@@ -18,16 +18,14 @@ from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, S
 from reports.columns import TABLES
 from reports.control import ControlInputs
 from reports.past_runs import looked_back
-from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
-from reports.tables import (
+from reports.request_tables import (
     account_successors_table,
-    accounts_table,
-    authorizations_table,
-    combine,
     failure_reasons_table,
     relink_outcomes_table,
     relink_requests_table,
 )
+from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
+from reports.tables import accounts_table, authorizations_table, combine
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,8 +31,9 @@ from reconcile.quiet import quiet_customers
 from reports.control import ControlInputs
 from reports.files import LINKED_COMMANDS
 from reports.past_runs import Past, PastRun, read_past_again
+from reports.request_tables import relink_outcomes_table, relink_requests_table
 from reports.summary import ApiCalls, Basis, MerchantRun, RunFacts
-from reports.tables import combine, relink_outcomes_table, relink_requests_table
+from reports.tables import combine
 
 if TYPE_CHECKING:
     import pyarrow as pa

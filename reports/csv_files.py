@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from reports.columns import TEXT, TEXTS, TIME, TableContract, conform
+from reports.contract import TEXT, TEXTS, TIME, TableContract, conform
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LIST_SEPARATOR = ";"

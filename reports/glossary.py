@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from reports.closed_lists import ALL_LISTS, CLOSED_LISTS
-from reports.columns import TABLES, TYPE_NAMES, Column, TableContract
+from reports.columns import TABLES
+from reports.contract import TYPE_NAMES, Column, TableContract
 
 TERMS: Mapping[str, str] = {
     "affected": "An account that a relink can cure: its finding is inactive, account_number, expiring or permissions.",

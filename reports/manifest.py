@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from reconcile.errors import ReportError
-from reports.columns import SCHEMA_VERSION, TABLES
+from reports.columns import TABLES
+from reports.contract import SCHEMA_VERSION
 from reports.control import ControlInputs
 from reports.disk import sha256_of
 from reports.summary import RunFacts

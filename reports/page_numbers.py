@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from reports import page_now, page_past
+from reports import page_broken, page_past, page_requests
 from reports.control import exposure_totals
+from reports.page_broken import BROKEN_ROWS, MONEY_ROWS
+from reports.page_calendar import calendar
 from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page, count, money, plural
-from reports.page_now import BROKEN_ROWS, MONEY_ROWS
 from reports.page_people import needs, notices
 from reports.page_pictures import bars, stacked, trend
 from reports.past_runs import Flows, Past, PastOutcome, PastRun, flows_of, past_night
@@ -61,25 +62,25 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
     requests = list(page_past.newest(outcomes).values())
     flows = {**past.flows}
     flows[run_date] = flows.get(run_date, Flows()) | flows_of(tables["relink_requests"], tables["relink_outcomes"])
-    affected = page_now.affected_rows(accounts)
+    affected = page_broken.affected_rows(accounts)
     changed = page_past.changes(accounts, outcomes, past)
-    weeks, expected = page_now.calendar(accounts, run_date)
+    weeks, expected = calendar(accounts, run_date)
     grids: dict[str, Grid] = {
         "funnel": page_past.funnel_grid(nights, requests),
-        "outcomes": page_now.outcomes_grid(window),
-        "causes": page_now.failures_by_cause(window),
-        "failures": page_now.failures_grid(window),
+        "outcomes": page_requests.outcomes_grid(window),
+        "causes": page_requests.failures_by_cause(window),
+        "failures": page_requests.failures_grid(window),
         "times": page_past.times_grid(requests),
-        "ages": page_now.ages_grid(affected),
-        "institutions": page_now.institutions_grid(accounts, affected),
-        "steps": page_now.steps_grid(affected),
-        "lost": page_now.lost_grid(accounts),
+        "ages": page_broken.ages_grid(affected),
+        "institutions": page_broken.institutions_grid(accounts, affected),
+        "steps": page_broken.steps_grid(affected),
+        "lost": page_broken.lost_grid(accounts),
         "expected": expected,
         "trend": trend_grid(
             trend_nights(replace(past, nights=nights, flows=flows, runs=[*past.runs, tonight]), run_date), TREND, NEWEST
         ),
     }
-    merchants = page_now.merchants_grid(accounts, affected)
+    merchants = page_broken.merchants_grid(accounts, affected)
     if merchants is not None:
         grids["merchants"] = merchants
     if changed is not None:
@@ -100,8 +101,8 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
 def _keys(
     summary: Mapping[str, Any],
     tables: Mapping[str, pa.Table],
-    affected: Sequence[page_now.Row],
-    changed: Mapping[str, Sequence[page_now.Row]] | None,
+    affected: Sequence[page_broken.Row],
+    changed: Mapping[str, Sequence[page_broken.Row]] | None,
     waiting: int,
     expected: Grid,
 ) -> tuple[KeyFigure, ...]:
@@ -206,7 +207,7 @@ def _pictures(grids: Mapping[str, Grid]) -> dict[str, Any]:
             "outcomes": stacked(
                 "outcomes",
                 grids["outcomes"],
-                [label for label, _ in page_now.OUTCOME_COLUMNS],
+                [label for label, _ in page_requests.OUTCOME_COLUMNS],
                 (2, 3, 5, 6, 7, 4, 1, 8),
                 "Bar chart of the outcomes of requests at each institution; the numbers stand in the table.",
             ),

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reports.closed_lists import AFFECTED_FINDINGS
+from reports.page_broken import LOST, TOP, UNNAMED, at_stake
 from reports.page_model import NOT_SHOWN, SMALLEST_GROUP, Cell, Figure, Grid, Line, count, money, quoted
-from reports.page_now import LOST, TOP, UNNAMED, at_stake
 from reports.past_runs import Id, Past, PastNight, PastOutcome, PastRun
 from reports.summary import ANSWERED, CURED, UNASKED
 from reports.trend import ELIGIBLE

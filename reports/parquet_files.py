@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.columns import SCHEMA_VERSION, TableContract, conform
+from reports.contract import SCHEMA_VERSION, TableContract, conform
 from reports.glossary import described
 
 

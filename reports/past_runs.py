@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from reconcile.model import REPORT_WINDOW_DAYS
 from reports.closed_lists import AFFECTED_FINDINGS
-from reports.columns import SCHEMA_VERSION, TABLES
+from reports.columns import TABLES
+from reports.contract import SCHEMA_VERSION
 from reports.control import count_in, exposure_totals
 from reports.summary import ANSWERED, CURED
 

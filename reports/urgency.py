@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reconcile.model import Finding, NextStep, OutcomeKind, Result
-from reports.columns import TableContract
+from reports.contract import TableContract
 
 
 class Urgency(IntEnum):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from reports.columns import TABLES, conform
+from reports.columns import TABLES
+from reports.contract import conform
 from reports.control import ControlInputs, control_totals
 from reports.files import read_table
 from reports.manifest import MANIFEST, SUMMARY

@@ -19,7 +19,8 @@ from xlsxwriter.utility import xl_rowcol_to_cell
 from xlsxwriter.worksheet import Worksheet
 
 from reports.closed_lists import CLOSED_LISTS
-from reports.columns import DATE, TABLES, TEXT, TEXTS, TIME, Column, TableContract, conform
+from reports.columns import TABLES
+from reports.contract import DATE, TEXT, TEXTS, TIME, Column, TableContract, conform
 from reports.glossary import about_column, entries
 from reports.page_model import Page
 from reports.urgency import URGENCIES, Urgency, most_urgent_first, needing_person

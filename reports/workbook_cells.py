@@ -18,7 +18,7 @@ from xlsxwriter import Workbook
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from reports.columns import DATE, TEXT, TEXTS, TIME, Column
+from reports.contract import DATE, TEXT, TEXTS, TIME, Column
 from reports.csv_files import RUNNABLE
 from reports.money import exponent, major_units, money_text
 from reports.urgency import Urgency

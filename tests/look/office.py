@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from benchmarks.report_cost import tables_of
 from reports.closed_lists import ALL_LISTS
-from reports.columns import DATE, FLAG, REAL, TABLES, TEXT, TEXTS, TIME, WHOLE, Column, TableContract
+from reports.columns import TABLES
+from reports.contract import DATE, FLAG, REAL, TEXT, TEXTS, TIME, WHOLE, Column, TableContract
 from reports.csv_files import csv_chunks, safe_text
 from reports.money import major_units, money_text
 from reports.page_numbers import page_numbers

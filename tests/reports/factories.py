@@ -12,15 +12,14 @@ import pyarrow as pa
 from reconcile.frames import FINDINGS, from_columns
 from reconcile.model import BreakageKey, CoveredAccount, Holder, RelinkRequest, RunStamp, StoredRequest, Successor
 from reports.control import ControlInputs
-from reports.summary import ApiCalls, MerchantRun, RunFacts
-from reports.tables import (
+from reports.request_tables import (
     account_successors_table,
-    accounts_table,
-    authorizations_table,
     failure_reasons_table,
     relink_outcomes_table,
     relink_requests_table,
 )
+from reports.summary import ApiCalls, MerchantRun, RunFacts
+from reports.tables import accounts_table, authorizations_table
 
 NIGHT = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
 

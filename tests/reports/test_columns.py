@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reports.columns import TABLES, TYPE_NAMES
+from reports.columns import TABLES
+from reports.contract import TYPE_NAMES
 
 PROMISED = {
     "accounts": "merchant, account_id, authorization_id, account_holder_id, institution_name, last4, subcategory, ledger_status,"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.columns import DATE, FLAG, REAL, TABLES, TEXT, TEXTS, TIME, WHOLE, Column, TableContract
+from reports.columns import TABLES
+from reports.contract import DATE, FLAG, REAL, TEXT, TEXTS, TIME, WHOLE, Column, TableContract
 from reports.csv_files import ROWS_PER_CHUNK, csv_chunks, read_csv, safe_text
 
 KINDS = TableContract(

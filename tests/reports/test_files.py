@@ -20,7 +20,8 @@ from reconcile.errors import ReportError
 from reconcile.model import RunStamp
 from reports.columns import TABLES
 from reports.disk import exchange
-from reports.files import ReportDirectory, check_writable, clean_leftovers, read_table
+from reports.files import ReportDirectory, read_table
+from reports.leftovers import check_writable, clean_leftovers
 from reports.summary import RunFacts
 from reports.verification import verify
 from tests.reports.factories import NIGHT_INPUTS, STAMP, facts, night

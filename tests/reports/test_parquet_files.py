@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reports.columns import DATE, FLAG, REAL, SCHEMA_VERSION, TABLES, TEXT, TEXTS, TIME, WHOLE
+from reports.columns import TABLES
+from reports.contract import DATE, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, WHOLE
 from reports.parquet_files import parquet_chunks, read_parquet
 
 CELLS = {

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.files import ReportDirectory, clean_leftovers
+from reports.files import ReportDirectory
+from reports.leftovers import clean_leftovers
 from reports.verification import verify
 from tests.reports.factories import NIGHT_INPUTS, STAMP, facts, night
 from tests.reports.publish_until import FORMATS, cannot_swap

@@ -10,15 +10,13 @@ import pytest
 
 from reconcile.model import BreakageKey, CoveredAccount, Result, State, Successor
 from reports.columns import TABLES
-from reports.tables import (
+from reports.request_tables import (
     account_successors_table,
-    accounts_table,
-    authorizations_table,
-    combine,
     failure_reasons_table,
     relink_outcomes_table,
     relink_requests_table,
 )
+from reports.tables import accounts_table, authorizations_table, combine
 from tests.reports.factories import NIGHT, account, broken, findings, stored, tables
 
 

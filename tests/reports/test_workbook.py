@@ -22,7 +22,8 @@ from openpyxl.utils.escape import unescape
 from openpyxl.workbook import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
 
-from reports.columns import TABLES, TIME
+from reports.columns import TABLES
+from reports.contract import TIME
 from reports.control import control_totals
 from reports.files import ReportDirectory
 from reports.glossary import entries
