@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, not_, or_, select, union
 
 from jobs.adapters.database import Database
-from jobs.adapters.records_runs import COMPLETE, INTERRUPTED, RUNNING, STOPPED
+from jobs.adapters.records_runs import COMPLETE, INTERRUPTED, NIGHT_COMMANDS, RUNNING, STOPPED
 from jobs.adapters.records_snapshots import SnapshotRecord
 from jobs.adapters.tables import (
     account_history,
@@ -243,7 +243,15 @@ def _last_of_each(connection: Connection) -> set[str]:
 
 
 def _unfinished() -> Any:
-    return select(runs.c.run_id).where(runs.c.state.in_((RUNNING, INTERRUPTED)))
+    """Runs that did not end, but for those whose business date a later night has finished: nobody may go on with them any more."""
+    later = runs.alias("later")
+    finished = exists().where(
+        later.c.state == COMPLETE,
+        later.c.command.in_(NIGHT_COMMANDS),
+        later.c.business_date >= runs.c.business_date,
+        later.c.started_at > runs.c.started_at,
+    )
+    return select(runs.c.run_id).where(runs.c.state.in_((RUNNING, INTERRUPTED)), ~finished)
 
 
 def _midnight(day: date) -> datetime:

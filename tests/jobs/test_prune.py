@@ -21,6 +21,7 @@ from jobs.work import Work
 from reports.columns import TABLES
 from tests.jobs.cli.conftest import Relink, deployed, relink
 from tests.jobs.conftest import MakeNights
+from tests.jobs.dying import die
 from tests.jobs.nights import SCOPE, Nights, table
 
 __all__ = ["relink"]
@@ -212,3 +213,22 @@ def test_the_command_says_what_it_removes(nights: Nights, relink: Relink, monkey
     assert command("prune").out == "nothing is too old\n"
     shown = command("runs", "show", first.run_id)
     assert f"report: {first.report_directory} (not there any more; see `relink prune`)\n" in shown.out
+
+
+def test_an_interrupted_run_goes_once_a_later_night_has_done_its_work(both_nights: Nights) -> None:
+    nights = both_nights
+    die(nights, "planned")
+    dead = nights.newest_run().run_id
+    nights.world.advance(days=3)
+    pruned(nights, runs_days=1)
+    with open_database(nights.database_url) as database:
+        assert records.run(database, dead) is not None, "it may still be resumed"
+    nights.run(**KEEP)
+    nights.world.advance(days=3)
+    nights.run(**KEEP)
+    pruned(nights, runs_days=1, snapshots_days=1)
+    with open_database(nights.database_url) as database:
+        run = records.run(database, dead)
+        assert dead not in records.unfinished_run_ids(database)
+        # Its requests are part of the story of outages that are still open.
+        assert (run is None) == (not records.requests_of_run(database, dead))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
 
+from jobs import nightly
 from jobs.adapters import records
-from jobs.adapters.database import open_database
+from jobs.adapters.database import Database, open_database
 from jobs.nightly import RunResult
 from jobs.resumption import work_to_resume
+from jobs.signals import Terminated, exit_code_of, interrupt_once
 from jobs.simulator.server import SimulatorServer
 from jobs.work import Work
 from reconcile.contacts import contact_date
@@ -64,6 +67,42 @@ def test_equals_the_night_that_nothing_disturbed(both_nights: Nights, undisturbe
     before = nights.posts()
     again = nights.run()
     assert (again.already_finished, nights.posts()) == (result.run_id, before)
+
+
+STAGES = (*(name for name, _ in nightly.STAGES), "record", "relink", "report")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_after_a_sigterm_in_any_stage(
+    nights: Nights, undisturbed: RunResult, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal is a real one, which the process sends itself where the stage begins."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    recorded = records.set_stage
+
+    def set_stage(database: Database, run_id: str, name: str) -> None:
+        recorded(database, run_id, name)
+        if name == stage:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "set_stage", set_stage)
+        interrupt_once()
+        try:
+            with pytest.raises(Terminated) as ended:
+                nights.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    assert exit_code_of(ended.value) == 143
+    dead = nights.newest_run()
+    assert (dead.state, dead.exit_code, dead.stage) == (records.INTERRUPTED, 143, stage)
+    nights.world.advance(hours=1)
+    result = resume(nights)
+    assert (result.exit_code, result.stamp.business_date) == (0, dead.business_date)
+    assert asked(result) == asked(undisturbed)
+    assert nights.world.contacts_by_authorization() == {"fcauth_1": 1, "fcauth_2": 1, "fcauth_3": 1}
+    assert_ties(result)
 
 
 def test_goes_on_from_the_snapshot_and_keeps_the_business_date(both_nights: Nights) -> None:
