@@ -9,8 +9,9 @@ by a mail with it. Of a `hosted_email` session the customer has Stripe's mail al
     with Handover.open("config.yaml") as handover:
         offer = handover.offer_for("main", customer_id)
         if offer is not None:
+            # retrieve offer.session_id from Stripe; go on only while its status is pending and its account_holder is this customer
             handover.offered(offer)
-            # now retrieve offer.session_id from Stripe and give its client secret or url to this customer's browser only
+            # only now give its client secret or url to this customer's browser, and keep it nowhere
 
 Only ids pass through here. The application retrieves the client secret or url itself when its customer is there, and never keeps it.
 """
