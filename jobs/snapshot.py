@@ -69,10 +69,15 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
 
 
 def _snapshot_to_resume(wiring: Wiring, night: MerchantNight) -> records.SnapshotRecord | None:
-    """The complete snapshot of the run that this one finishes, unless it is so old that only a new one may be acted on."""
+    """The complete snapshot of the run that this one finishes, unless only a new one may be acted on.
+
+    That is so where it is old, and where another run that did not finish took a newer one: by the older one, outages that opened since
+    would count as over, and their unknown requests as settled.
+    """
+    newest = records.last_snapshot(wiring.database, night.merchant.scope)
     for run_id in night.work.resumes:
         stored = records.snapshot(wiring.database, snapshot_id_of(run_id, night.merchant.scope))
-        if stored is not None and wiring.clock() - stored.taken_at < PLAN_LIFETIME:
+        if stored is not None and stored == newest and wiring.clock() - stored.taken_at < PLAN_LIFETIME:
             return stored
     return None
 

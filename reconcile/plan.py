@@ -277,14 +277,16 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
     """Authorizations that no standing fact rules out, by id; and the steps of those that one does."""
     breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
     left_out = {*inputs.successors, *inputs.suppressed_ids}
+    waiting = set(values_of(findings.loc[undecided, "account_id"]))
     decided: Decided = {}
     candidates: list[Candidate] = []
     for authorization_id, rows in _by_authorization(findings, undecided):
         covered = covered_accounts(rows, left_out)
+        # One of several payments accounts may itself be a person's to look at, or its reason be off; then it is not its turn.
         possible = [
             _candidate(authorization_id, rows, part, breakages, inputs)
             for part in covered_at_once(covered)
-            if len(part) == len(covered) or part[0]["finding"] in inputs.policy.reasons
+            if any(row["account_id"] in waiting for row in part)
         ]
         steps = []
         for candidate in sorted(possible, key=lambda one: _turn(one, inputs.contacts)):

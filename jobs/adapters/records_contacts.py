@@ -156,14 +156,15 @@ def find_by_session(database: Database, scope: Scope, session_id: str) -> Stored
 def all_requests_for_planning(database: Database, scope: Scope, since: date) -> list[StoredRequest]:
     """Every request that a guard could rest on, in one query.
 
-    These are the requests of open breakages, those that are open, in flight or unknown, and all that were made or handed over since a
-    business date (with a day to spare, since a handing over has a time and no business date).
+    These are the requests of open breakages, those that are open, in flight or unknown, and all that were made, attempted or handed over
+    since a business date (with a day to spare, since the last two have a time and no business date; a resumed run keeps its old one).
     """
     of_open_breakage = exists().where(_of_breakage(), breakages.c.closed_at.is_(None))
     unsettled = requests.c.state.in_([str(state) for state in (State.PLANNED, State.ATTEMPTING, State.UNKNOWN)])
-    offered = requests.c.offered_at >= datetime.combine(since, time(), UTC) - timedelta(days=1)
+    began = datetime.combine(since, time(), UTC) - timedelta(days=1)
+    recent = [column >= began for column in (requests.c.attempting_at, requests.c.offered_at)]
     return _stored(
-        database, scope, or_(of_open_breakage, unsettled, _is_open(), requests.c.business_date >= since, offered)
+        database, scope, or_(of_open_breakage, unsettled, _is_open(), requests.c.business_date >= since, *recent)
     )
 
 

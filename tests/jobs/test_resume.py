@@ -127,6 +127,28 @@ def test_an_old_snapshot_is_not_acted_on(nights: Nights) -> None:
     assert steps(result)["fca_2_1"] == "none"
 
 
+def test_a_snapshot_older_than_that_of_another_run_is_not_acted_on(nights: Nights) -> None:
+    """By it an outage that opened in between would be over, its unknown request settled, and its customer be written to again."""
+    nights.sections["relink"] = {"delivery": "hosted_email", "return_url": "https://shop.example/back"}
+    die(nights, "planned")
+    dead = nights.newest_run().run_id
+    nights.world.advance(hours=1)
+    for number in (1, 2, 3):
+        nights.world.heal_authorization(f"fcauth_{number}")
+    for number in (5, 6):
+        nights.world.break_authorization(f"fcauth_{number}")
+    nights.world.faults.script("error_500_after", method="POST", times=3)
+    die(nights, "after_first")
+    assert sorted(one.state for one in nights.stored() if one.state != State.NOT_SENT) == ["attempting", "unknown"]
+    (unknown,) = (one.authorization_id for one in nights.stored() if one.state == State.UNKNOWN)
+    nights.world.advance(hours=1)
+    resume(nights, dead)
+    later = nights.next_night(days=8)
+    assert nights.world.contacts_by_authorization()[unknown] == 1
+    assert {one.request.breakage.number for one in nights.stored()} == {1}
+    assert {step for name, step in steps(later).items() if name.startswith(unknown.replace("auth", "a"))} == {"review"}
+
+
 def test_accounts_are_read_again_before_their_customer_is_asked(nights: Nights) -> None:
     """Even minutes after the snapshot: whoever stopped the run may have mended something."""
     die(nights, "planned")

@@ -79,6 +79,25 @@ def test_an_account_whose_reason_is_off_is_nobodys_turn() -> None:
     assert decided.steps() == {"fca_1": "reason_off", "fca_2": "request"}
 
 
+def test_an_account_that_a_person_is_to_look_at_is_nobodys_turn() -> None:
+    """Else its customer would be asked about it all the same, as the most urgent of the authorization."""
+    policy = RelinkPolicy(causes_to_review=("access_denied",))
+    rows = [row("fca_1", purpose="payments", exposure_minor=9, currency="usd"), *paying("fca_2")]
+    decided = decide([inactive("fca_1", inactive_cause="access_denied"), inactive("fca_2")], rows, Memory(policy))
+    assert [one.account_id for one in decided.plan.requests] == ["fca_2"]
+    assert decided.steps() == {"fca_1": "review", "fca_2": "request"}
+
+
+def test_an_account_whose_answer_could_not_be_matched_is_not_asked_about_again() -> None:
+    memory = Memory(RelinkPolicy(cooldown_days=2))
+    accounts = [inactive("fca_1"), inactive("fca_2")]
+    for day, asked in ((0, "fca_1"), (2, "fca_2"), (4, "fca_2")):
+        decided = decide(accounts, paying("fca_1", "fca_2"), memory, stamp(day))
+        assert [one.account_id for one in decided.plan.requests] == [asked]
+        send(memory, decided.plan.requests, stamp(day), outcome=str(OutcomeKind.FAILED))
+        memory.unmatched = frozenset({"fca_1"})
+
+
 def test_where_one_is_used_for_data_the_whole_authorization_is_asked_for() -> None:
     accounts = [inactive(name) for name in NAMES]
     (made,) = decide(accounts, [*paying("fca_1", "fca_2"), row("fca_3")]).plan.requests

@@ -409,11 +409,14 @@ def test_planning_sees_every_request_that_a_guard_rests_on(database: Database, t
     plan(database, relink_request("in_flight"), **old)
     create(database, token, relink_request("recent"), "fcsess_recent", at=AT - 2 * DAY, day=(AT - 2 * DAY).date())
     conclude(database, "recent", "relinked", AT - DAY)
+    # A night that died long ago and was resumed the day before yesterday keeps its business date.
+    create(database, token, relink_request("resumed"), "fcsess_resumed", at=AT - 2 * DAY, day=long_ago.date())
+    conclude(database, "resumed", "relinked", AT - DAY)
     found = {
         stored.request.request_id
         for stored in records.all_requests_for_planning(database, SCOPE, (AT - 4 * DAY).date())
     }
-    assert found == {"open_breakage", "offered_late", "open_session", "in_flight", "recent"}
+    assert found == {"open_breakage", "offered_late", "open_session", "in_flight", "recent", "resumed"}
     assert records.all_requests_for_planning(database, OTHER_SCOPE, long_ago.date()) == []
 
 
