@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from jobs.adapters import records
 from jobs.night import Found, MerchantNight
@@ -13,6 +14,7 @@ from reconcile.classify import flags
 from reconcile.frames import values_of
 from reconcile.model import Holder, OutcomeKind, State, StoredRequest
 from reconcile.orphans import (
+    CLOCK_TOLERANCE,
     EVENTS_KEPT,
     Attributed,
     SessionHint,
@@ -46,11 +48,12 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
         database, scope, [*(hint.session_id for hint in hints), *(one.session_id for one in listed)]
     )
     night.foreign = [one for one in listed if one.session_id not in followed]
-    night.events_read_to = night.hints.read_to
+    waiting = records.attempting_requests(database, scope)
+    night.events_read_to = _read_to(night.hints.read_to, waiting)
     if not hints:
         return
     unknown = records.sessionless_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT)
-    unsettled = [*unknown, *records.attempting_requests(database, scope)]
+    unsettled = [*unknown, *waiting]
     ours = frozenset(values_of(night.accounts["authorization_id"])) - {None}
     explained = followed | {one.session_id for one in listed}
     chosen = worth_reading(hints, explained, unsettled, _troubled(night), ours, stamp)
@@ -72,6 +75,12 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
             foreign.why,
             foreign.session_id,
         )
+
+
+def _read_to(read_to: datetime | None, waiting: Sequence[StoredRequest]) -> datetime | None:
+    """Up to when events need not be read again: those since a request that still waits for Stripe's answer will be, once it is unknown."""
+    began = [stored.attempting_at - CLOCK_TOLERANCE for stored in waiting if stored.attempting_at is not None]
+    return None if read_to is None else min([read_to, *began])
 
 
 def _troubled(night: MerchantNight) -> set[Holder]:
@@ -102,7 +111,8 @@ def _look(night: MerchantNight, chosen: Sequence[SessionHint]) -> list[Sighting]
         if session is not None:
             seen.append(Sighting(hint, session))
     if unread:
-        night.events_read_to = min(hint.first_at for hint in unread)
+        firsts = [hint.first_at for hint in unread]
+        night.events_read_to = min(firsts if night.events_read_to is None else [night.events_read_to, *firsts])
         logger.warning("%d sessions of events are looked at by the next night", len(unread))
     return seen
 

@@ -239,6 +239,22 @@ def test_a_session_that_could_not_be_read_is_read_by_the_next_night(nights: Nigh
     assert (orphans_of(found), row(found)["outcome"]) == (nothing(found=1), "failed")
 
 
+def test_what_events_told_while_a_request_still_waited_for_stripe_is_not_forgotten(nights: Nights) -> None:
+    """The night in between reads the event, but may not say yet whose session it is: the request may still be answered."""
+    nights.world.advance(hours=18 - nights.now().hour)
+    nights.world.faults.script("reset_after", method="POST", times=3)
+    nights.run()
+    session_id = made_for(nights, "fcauth_1")[0]
+    nights.world.advance(hours=2)
+    nights.world.answer(session_id, "no_account")
+    nights.world.advance(hours=10)
+    nights.world.faults.script("reset_before", method="POST", times=3)
+    assert orphans_of(nights.run()) == nothing()
+    assert nights.states()["fcauth_1"] == "attempting"
+    found = nights.next_night()
+    assert (orphans_of(found), row(found)["outcome"]) == (nothing(found=1), "failed")
+
+
 def test_accounts_that_came_back_without_a_known_session_are_said_once(nights: Nights) -> None:
     nights.world.faults.script("error_500_before", method="POST", times=3)
     nights.run()
