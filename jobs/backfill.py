@@ -153,6 +153,11 @@ def _one_date(
     if left is not None:
         return left
     had_run = bool(attempts)
+    if complete is not None and stamp is not None and not rebuilder.has_snapshots_of(complete):
+        directory = wiring.reports.path_of(stamp)
+        if is_whole(directory):
+            why = "its report is there, and its snapshot is not any more: made again it would tell less"
+            return RebuiltDate(on, DateResult.LEFT, had_run, complete.run_id, directory, why=why)
     if complete is None and on >= today:
         return RebuiltDate(
             on, DateResult.NOTHING, had_run, why="the date is not over, and no run of it is complete yet"

@@ -22,7 +22,16 @@ from jobs.pages import ACCOUNTS_PER_PAGE, check_page
 from jobs.wiring import Merchant
 from reconcile.classify import flags
 from reconcile.errors import KeyRefused
-from reconcile.increment import OVERLAP, Changes, changed_ids, cover, due_by_clock, merged, read_changes
+from reconcile.increment import (
+    OVERLAP,
+    SESSION_UPDATED,
+    Changes,
+    changed_ids,
+    cover,
+    due_by_clock,
+    merged,
+    read_changes,
+)
 from reconcile.model import RunStamp
 from reconcile.normalize import accounts_frame
 from reconcile.policy import RelinkPolicy
@@ -154,9 +163,13 @@ class _Night:
 
     def _events_since(self, since: datetime) -> list[EventRecord]:
         try:
-            return read_events(self._merchant, since, self._spend)
+            events = read_events(self._merchant, since, self._spend)
         except (KeyRefused, ReadRejected, MalformedAnswer, ReadFailed) as failed:
             raise FullPullNeeded(f"the events could not be read: {failed}") from None
+        for event in events:
+            if event.account_holder_id is None and (event.object_id is None or event.event_type == SESSION_UPDATED):
+                raise FullPullNeeded(f"event {event.event_id} does not say whose accounts changed")
+        return events
 
     def _page(self, cursor: str | None, purpose: str) -> AccountsPage:
         try:
@@ -200,8 +213,15 @@ class _Night:
             pages = dict(crew.hear() for _ in starts)
         finally:
             crew.dismiss()
+        on_pages: set[int] = set()
         for first, page in pages.items():
             self._in_place(page.records, first, page.has_more)
+            on_pages.update(range(first, first + len(page.records)))
+        missing = {place for place in places if place >= start} - on_pages
+        if missing:
+            raise FullPullNeeded(
+                f"account {self._ids[min(missing)]} is not on its page, which is shorter than asked for"
+            )
         return [list(pages[first].records) for first in starts]
 
     def _page_at(self, first: int) -> tuple[int, AccountsPage]:

@@ -34,7 +34,7 @@ _SHORTEST_UNORDERED_PAGES = 8  # cut points in no order cost half a page each
 class Pulled:
     """All accounts of one Stripe account (`frames.ACCOUNTS`) in the order of Stripe's list, and when their listing began and ended.
 
-    `server_at` is Stripe's own time when the first page was answered.
+    `server_at` is Stripe's own time when the first of all pages was answered.
     """
 
     accounts: pd.DataFrame

@@ -89,6 +89,11 @@ class Rebuilder:
         self._wiring = wiring
         self._tables: dict[str, Mapping[str, pa.Table] | None] = {}
 
+    def has_snapshots_of(self, run: records.StoredRun) -> bool:
+        """Whether every snapshot that a run took or was made from is still on record."""
+        taken = [one.snapshot_id for one in run.merchants if one.snapshot_id is not None]
+        return all(records.snapshot(self._wiring.database, one) is not None for one in taken)
+
     def rebuild_run(self, run: records.StoredRun) -> Rebuilt:
         """The report of a complete run, under its own id.
 

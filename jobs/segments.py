@@ -7,7 +7,8 @@ ended, so nothing lies between two and nothing is in both. Whatever is not on th
 need be in no order, may have vanished, and may be wrong; they make a pull faster, and can make none incomplete:
 
 - One that Stripe does not know, or knows nothing behind, begins no segment; who came upon it earlier walks on.
-- One that vanishes after its segment began is never come upon, and the segment before it walks on to the next.
+- One that vanishes after its segment began is never come upon, and the segment before it walks on to the next. So what was walked in vain was
+  seen on the chain as well, unless it vanished; where the chain has none of it, the list was said to end too early.
 - An account linked meanwhile stands before all others, where the head has been already, and is tomorrow's. One that vanishes meanwhile
   was seen or not, as in a list that is walked by one cursor; where it was itself the cursor, the account before it takes its place.
 """
@@ -26,6 +27,7 @@ import pandas as pd
 from jobs.crew import AT_ONCE, Crew
 from jobs.pages import ListPage, check_page
 from reconcile.errors import IncompletePull
+from reconcile.frames import values_of
 from reconcile.model import Scope
 from reconcile.normalize import accounts_frame
 from reconcile.records import AccountRecord, AccountsPage, ReadRejected
@@ -71,7 +73,7 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """All accounts (`frames.ACCOUNTS`) in the order of the list, and Stripe's time when the first page was answered."""
+    """All accounts (`frames.ACCOUNTS`) in the order of the list, and Stripe's time when the first of all pages was answered."""
 
     accounts: pd.DataFrame
     server_at: datetime | None
@@ -103,13 +105,30 @@ def walk(
     chain = walker.chain()
     frames = [frame for segment in chain for frame in segment.frames]
     accounts = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    _refuse_an_early_end(scope, accounts, [one for one in walker.segments if one not in chain])
     repeated = accounts["account_id"].duplicated()
     if repeated.any():
         first = accounts.loc[repeated, "account_id"].iloc[0]
         raise IncompletePull(
             f"merchant {scope.merchant}: the list of accounts repeats account {first}; run again later"
         )
-    return Walked(accounts, walker.head.server_at)
+    # Under several cursors the head's answer need not be the first.
+    return Walked(accounts, min((one.server_at for one in chain if one.server_at is not None), default=None))
+
+
+def _refuse_an_early_end(scope: Scope, accounts: pd.DataFrame, in_vain: Sequence[_Segment]) -> None:
+    """Refuse a list said to end before accounts that another cursor saw; so few that they may have vanished meanwhile are no proof.
+
+    Raises:
+        IncompletePull: a segment off the chain saw accounts, and the chain none of them.
+    """
+    for segment in in_vain:
+        seen = [account_id for frame in segment.frames for account_id in values_of(frame["account_id"])]
+        if len(seen) >= STEPS_BACK and not accounts["account_id"].isin(seen).any():
+            raise IncompletePull(
+                f"merchant {scope.merchant}: the list of accounts is said to end before account {seen[0]}, which another read "
+                "showed; run again later"
+            )
 
 
 class _Walker:

@@ -12,7 +12,7 @@ so it lacks `authorization`, `institution` and `status_details.inactive`. What e
 | reactivated | its authorization, which a relink may have changed | read again |
 | created | its authorization | read with the newest page |
 | session.updated | what the customer changed, permissions too | the customer's accounts are read again |
-| an authorization's | its accounts | read again, unless an event of their own told it |
+| an authorization's | its accounts | read again, unless a later event of their own, or one of that moment, told it |
 | refreshed_* | nothing but `last_refreshed_at` | not asked for: an account refreshed daily would cost a read a hundred |
 
 Taken from the event only where nothing else of the account differs, where the event is younger than what is known beyond doubt, and where nothing
@@ -73,6 +73,8 @@ EVENT_TYPES = (
 OVERLAP = timedelta(minutes=10)
 """Events are read from so long before the last pull began, since one may be listed late and clocks differ."""
 
+_ONE_CHANGE = timedelta(seconds=2)  # the events of one change may be dated so far apart
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -97,11 +99,12 @@ def read_changes(
     """
     by_account, authorizations, holders = _sorted(events)
     touched = flags(base["authorization_id"].isin(list(authorizations)))
+    pairs = zip(base.loc[touched, "account_id"], base.loc[touched, "authorization_id"], strict=True)
     of_session = flags(base["account_holder_id"].isin(list(holders)))
     ids = base["account_id"]
     known = pd.Index(ids)
     about_known = [account_id for account_id in by_account if account_id in known]
-    by_authorization = set(ids[touched]) - set(about_known)
+    by_authorization = {one for one, of in pairs if not _shows(by_account.get(one, ()), authorizations[of])}
     to_read = set(ids[of_session]) | by_authorization
     explained = set(about_known) | set(ids[touched]) | set(ids[of_session])
     wary = set(open_authorizations)
@@ -124,18 +127,25 @@ def read_changes(
 
 def _sorted(
     events: Iterable[EventRecord],
-) -> tuple[dict[str, list[EventRecord]], set[str], set[str]]:
+) -> tuple[dict[str, list[EventRecord]], dict[str, datetime], set[str]]:
+    """The events by account, when each authorization's newest was, and the holders of sessions."""
     by_account: dict[str, list[EventRecord]] = defaultdict(list)
-    authorizations: set[str] = set()
+    authorizations: dict[str, datetime] = {}
     holders: set[str] = set()
     for event in events:
         if event.event_type.startswith(_ACCOUNT) and event.object_id is not None:
             by_account[event.object_id].append(event)
         elif event.event_type.startswith(_AUTHORIZATION) and event.object_id is not None:
-            authorizations.add(event.object_id)
+            at = authorizations.get(event.object_id, event.created_at)
+            authorizations[event.object_id] = max(at, event.created_at)
         elif event.event_type == SESSION_UPDATED and event.account_holder_id is not None:
             holders.add(event.account_holder_id)
     return dict(by_account), authorizations, holders
+
+
+def _shows(own: Sequence[EventRecord], authorization_at: datetime) -> bool:
+    """Whether an account's own events show it as it was after an event of its authorization; that it was linked tells nothing."""
+    return bool(own) and own[0].event_type != CREATED and own[0].created_at >= authorization_at - _ONE_CHANGE
 
 
 def _may_be_told(own: Sequence[EventRecord], certain_from: datetime) -> bool:

@@ -228,8 +228,10 @@ class SnapshotStore:
         try:
             if _sha256(final) != sha256:
                 raise OutsideError(f"snapshot {final} is damaged: it is not the file that was written")
-            table = parquet.read_table(final, columns=["account_id", "in_stripe"], partitioning=None)
-            ids: list[str] = table.filter(table["in_stripe"])["account_id"].to_pylist()
+            wanted = ("account_id", "in_stripe", _STRIPE_ORDER)
+            columns = [name for name in parquet.read_schema(final).names if name in wanted]
+            table = _in_stripe_order(parquet.read_table(final, columns=columns, partitioning=None))
+            ids: list[str] = table["account_id"].to_pylist()
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             raise OutsideError(f"snapshot {final} cannot be read ({type(error).__name__})") from None
         return ids
@@ -329,13 +331,17 @@ def _join(accounts: pd.DataFrame, ledger: pd.DataFrame) -> pa.Table:
 def _split(table: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     from reconcile.frames import ACCOUNTS, LEDGER, from_columns
 
-    stripe = table.filter(table["in_stripe"])
-    if _STRIPE_ORDER in table.column_names:
-        stripe = stripe.sort_by(_STRIPE_ORDER)
+    stripe = _in_stripe_order(table)
     in_ledger = table.filter(table["in_ledger"]).sort_by(_LEDGER_ORDER)
     accounts = from_columns({name: stripe[name] for name in ACCOUNTS}, ACCOUNTS)
     columns = {name: in_ledger[name if name == "account_id" else _LEDGER_PREFIX + name] for name in LEDGER}
     return accounts, from_columns(columns, LEDGER)
+
+
+def _in_stripe_order(table: pa.Table) -> pa.Table:
+    """The rows of accounts that Stripe has, in the order of its list."""
+    stripe = table.filter(table["in_stripe"])
+    return stripe.sort_by(_STRIPE_ORDER) if _STRIPE_ORDER in table.column_names else stripe
 
 
 def _write_parquet(tables: Iterator[pa.Table], path: Path, metadata: bytes) -> None:

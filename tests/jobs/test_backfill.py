@@ -209,6 +209,17 @@ def test_a_damaged_snapshot_is_named_and_hinders_no_other_date(month: RoughMonth
     assert done.exit_code == 3
 
 
+def test_a_whole_report_is_not_replaced_by_what_an_earlier_snapshot_tells(month: RoughMonth) -> None:
+    on = month.first + timedelta(days=2)
+    with open_database(month.nights.database_url) as database, database.begin() as connection:
+        connection.execute(delete(snapshots).where(snapshots.c.run_id == month.complete[on].run_id))
+    before = (published(month, on) / "manifest.json").read_bytes()
+    one = by_date(rebuild(replace(month, first=on, last=on), Only.ALL))[on]
+    assert one.result is DateResult.LEFT
+    assert "its snapshot is not any more" in (one.why or "")
+    assert (published(month, on) / "manifest.json").read_bytes() == before
+
+
 def test_a_removed_snapshot_is_made_up_for_by_the_account_history(month: RoughMonth) -> None:
     on = month.first + timedelta(days=2)
     run_id = month.complete[on].run_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from jobs.wiring import Merchant
 from reconcile.classify import classify
 from reconcile.errors import KeyRefused
 from reconcile.frames import HISTORY, empty
-from reconcile.increment import changed_ids, cover, drifted, read_changes
+from reconcile.increment import EVENT_TYPES, SESSION_UPDATED, changed_ids, cover, drifted, read_changes
 from reconcile.ledger import check_rows, require_clean
 from reconcile.model import RunStamp
 from reconcile.normalize import ledger_frame
@@ -255,6 +255,70 @@ def test_what_no_event_explains_asks_for_a_full_pull(happening: Callable[[World]
         world.advance(days=1)
         happening(world)
         with pytest.raises(FullPullNeeded, match=message):
+            pulls.increment(base)
+
+
+def test_a_page_shorter_than_asked_for_hides_no_change() -> None:
+    """What was to be read and is not on its page is not taken for unchanged."""
+    world = quiet()
+    with job(world) as pulls:
+        base = pulls.full()
+        world.advance(days=1)
+        for number in (90, 91, 92):
+            world.break_authorization(f"fcauth_{number}")
+        listed: Callable[..., Any] = pulls.gateway.list_accounts_page
+
+        def shorter(cursor: str | None, *, limit: int, purpose: str) -> Any:
+            return listed(cursor, limit=limit if purpose == "head" else 3, purpose=purpose)
+
+        pulls.gateway.list_accounts_page = shorter  # type: ignore[method-assign]
+        with pytest.raises(FullPullNeeded, match="shorter than asked for"):
+            pulls.increment(base)
+
+
+@pytest.mark.parametrize(
+    ("own_type", "authorization_later_seconds", "is_told"),
+    [
+        ("expected_deactivation_date_updated", 0, True),
+        ("expected_deactivation_date_updated", 1, True),
+        ("expected_deactivation_date_updated", 3600, False),
+        ("created", 0, False),
+    ],
+)
+def test_an_event_of_an_account_tells_nothing_of_what_came_to_its_authorization_later(
+    own_type: str, authorization_later_seconds: int, is_told: bool
+) -> None:
+    world = quiet(20)
+    with job(world) as pulls:
+        base = pulls.full()
+        world.advance(days=1)
+        world.expect_deactivation("fcauth_9", at=pulls.now + timedelta(days=25))
+        later = timedelta(seconds=authorization_later_seconds)
+        events = [
+            replace(one, created_at=one.created_at + later)
+            if one.object_id == "fcauth_9"
+            else replace(one, event_type=f"financial_connections.account.{own_type}")
+            for one in pulls.gateway.list_events(EVENT_TYPES, base.server_from)
+        ]
+        assert {one.object_id for one in events} == {"fcauth_9", "fca_9_1", "fca_9_2"}
+        changes = read_changes(events, base.accounts, base.server_to, ())
+        both = {"fca_9_1", "fca_9_2"}
+        assert (set(changes.told["account_id"]), changes.to_read) == ((both, set()) if is_told else (set(), both))
+
+
+@pytest.mark.parametrize("event_type", ["financial_connections.account.deactivated", SESSION_UPDATED])
+def test_an_event_that_does_not_say_whose_accounts_changed_asks_for_a_full_pull(event_type: str) -> None:
+    world = quiet(20)
+    with job(world) as pulls:
+        base = pulls.full()
+        world.advance(days=1)
+        world.break_authorization("fcauth_9")
+        told = [
+            replace(one, event_type=event_type, object_id=None, account_holder_id=None)
+            for one in pulls.gateway.list_events(EVENT_TYPES, base.server_from)
+        ]
+        pulls.gateway.event_pages = lambda *_: iter([told])  # type: ignore[method-assign,assignment]
+        with pytest.raises(FullPullNeeded, match="does not say whose accounts changed"):
             pulls.increment(base)
 
 

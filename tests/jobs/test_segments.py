@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -139,6 +141,31 @@ def test_a_cut_point_that_vanished_joins_two_segments() -> None:
     found = walk(moving.page, SCOPE, [ids[13], ids[27], ids[48]])
     assert found.accounts["account_id"].tolist() == [one for one in ids if one != ids[27]]
     assert moving.calls.count(ids[27]) == 1
+
+
+def test_a_list_said_to_end_before_what_another_cursor_saw_is_not_complete() -> None:
+    """One answer that wrongly says that nothing follows: the segments behind it know better."""
+    ids = names(70)
+    moving = MovingList(ids)
+
+    def cut_short(cursor: str | None) -> AccountsPage:
+        page = moving.page(cursor)
+        return replace(page, has_more=False) if cursor == ids[34] else page
+
+    with pytest.raises(IncompletePull, match="is said to end before account fca_49"):
+        walk(cut_short, SCOPE, [ids[13], ids[27], ids[48]])
+
+
+def test_events_are_wanted_from_the_first_answer_to_any_cursor() -> None:
+    """The head may be answered long after the others, as where its call had to be repeated."""
+    ids, began = names(70), datetime(2026, 11, 2, 3, tzinfo=UTC)
+    moving = MovingList(ids)
+
+    def slow_head(cursor: str | None) -> AccountsPage:
+        later = timedelta(minutes=20 if cursor is None else 0)
+        return replace(moving.page(cursor), server_at=began + later)
+
+    assert walk(slow_head, SCOPE, [ids[27]]).server_at == began
 
 
 def test_a_failing_segment_fails_the_whole() -> None:

@@ -259,6 +259,7 @@ def test_a_divided_snapshot_comes_back_whole_and_in_parts(rows: list[tuple[str, 
         store = SnapshotStore(Path(directory), parts_for=lambda rows: parts)
         kept = write(store, accounts, ledger)
         whole, pieces = store.read(kept.path, kept.sha256), list(store.read_parts(kept.path, kept.sha256))
+        assert store.account_ids(kept.path, kept.sha256) == whole.accounts["account_id"].tolist()
     pd.testing.assert_frame_equal(whole.accounts, accounts)
     pd.testing.assert_frame_equal(whole.ledger, ledger)
     for written, found in ((accounts, [one.accounts for one in pieces]), (ledger, [one.ledger for one in pieces])):
