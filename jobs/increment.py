@@ -167,8 +167,8 @@ class _Night:
         except (KeyRefused, ReadRejected, MalformedAnswer, ReadFailed) as failed:
             raise FullPullNeeded(f"the events could not be read: {failed}") from None
         for event in events:
-            if event.account_holder_id is None and (event.object_id is None or event.event_type == SESSION_UPDATED):
-                raise FullPullNeeded(f"event {event.event_id} does not say whose accounts changed")
+            if event.object_id is None and event.event_type != SESSION_UPDATED:
+                raise FullPullNeeded(f"event {event.event_id} does not say what it is about")
         return events
 
     def _page(self, cursor: str | None, purpose: str) -> AccountsPage:

@@ -11,7 +11,7 @@ so it lacks `authorization`, `institution` and `status_details.inactive`. What e
 | deactivated | whether a relink helps, and why | read again |
 | reactivated | its authorization, which a relink may have changed | read again |
 | created | its authorization | read with the newest page |
-| session.updated | what the customer changed, permissions too | the customer's accounts are read again |
+| session.updated | what the customer changed, permissions too | the customer's accounts are read again, without one the login's |
 | an authorization's | its accounts | read again, unless a later event of their own, or one of that moment, told it |
 | refreshed_* | nothing but `last_refreshed_at` | not asked for: an account refreshed daily would cost a read a hundred |
 
@@ -133,13 +133,15 @@ def _sorted(
     authorizations: dict[str, datetime] = {}
     holders: set[str] = set()
     for event in events:
+        about = event.object_id
+        if event.event_type == SESSION_UPDATED and event.account_holder_id is None:
+            about = event.authorization_id  # one without a customer can only have changed the login that it was for
         if event.event_type.startswith(_ACCOUNT) and event.object_id is not None:
             by_account[event.object_id].append(event)
-        elif event.event_type.startswith(_AUTHORIZATION) and event.object_id is not None:
-            at = authorizations.get(event.object_id, event.created_at)
-            authorizations[event.object_id] = max(at, event.created_at)
         elif event.event_type == SESSION_UPDATED and event.account_holder_id is not None:
             holders.add(event.account_holder_id)
+        elif about is not None:
+            authorizations[about] = max(authorizations.get(about, event.created_at), event.created_at)
     return dict(by_account), authorizations, holders
 
 

@@ -306,20 +306,33 @@ def test_an_event_of_an_account_tells_nothing_of_what_came_to_its_authorization_
         assert (set(changes.told["account_id"]), changes.to_read) == ((both, set()) if is_told else (set(), both))
 
 
-@pytest.mark.parametrize("event_type", ["financial_connections.account.deactivated", SESSION_UPDATED])
-def test_an_event_that_does_not_say_whose_accounts_changed_asks_for_a_full_pull(event_type: str) -> None:
+def test_an_event_that_does_not_say_what_it_is_about_asks_for_a_full_pull() -> None:
     world = quiet(20)
     with job(world) as pulls:
         base = pulls.full()
         world.advance(days=1)
         world.break_authorization("fcauth_9")
-        told = [
-            replace(one, event_type=event_type, object_id=None, account_holder_id=None)
-            for one in pulls.gateway.list_events(EVENT_TYPES, base.server_from)
-        ]
+        told = [replace(one, object_id=None) for one in pulls.gateway.list_events(EVENT_TYPES, base.server_from)]
         pulls.gateway.event_pages = lambda *_: iter([told])  # type: ignore[method-assign,assignment]
-        with pytest.raises(FullPullNeeded, match="does not say whose accounts changed"):
+        with pytest.raises(FullPullNeeded, match="does not say what it is about"):
             pulls.increment(base)
+
+
+def test_a_session_without_a_customer_has_the_accounts_of_its_login_read_again() -> None:
+    world = quiet(20)
+    with job(world) as pulls:
+        base = pulls.full()
+        world.break_authorization("fcauth_9")
+        event = pulls.gateway.list_events(EVENT_TYPES, base.server_from)[0]
+        session = replace(
+            event,
+            event_type=SESSION_UPDATED,
+            object_id="fcsess_1",
+            account_holder_id=None,
+            authorization_id="fcauth_9",
+        )
+        changes = read_changes([session], base.accounts, base.server_to, ())
+        assert changes.to_read == {"fca_9_1", "fca_9_2"} <= changes.explained
 
 
 def test_many_changes_ask_for_a_full_pull_before_they_cost_more() -> None:
