@@ -17,7 +17,7 @@ from reconcile.errors import DatabaseError
 from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, State, StoredRequest, Successor
 from reports.columns import TABLES
 from reports.control import ControlInputs
-from reports.past_runs import looked_back
+from reports.past_nights import looked_back
 from reports.request_tables import (
     account_successors_table,
     failure_reasons_table,

@@ -30,7 +30,8 @@ from reconcile.plan import PlanInputs, plan
 from reconcile.quiet import quiet_customers
 from reports.control import ControlInputs
 from reports.files import LINKED_COMMANDS
-from reports.past_runs import Past, PastRun, read_past_again
+from reports.past_nights import Past, read_past_again
+from reports.past_runs import PastRun
 from reports.request_tables import relink_outcomes_table, relink_requests_table
 from reports.summary import ApiCalls, Basis, MerchantRun, RunFacts
 from reports.tables import combine

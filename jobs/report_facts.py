@@ -24,7 +24,7 @@ from reconcile.frames import FINDINGS, arrow_series
 from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
-from reports.past_runs import LookedBack
+from reports.past_nights import LookedBack
 from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
 
 _LETTERS: Mapping[str, str] = {

@@ -35,7 +35,7 @@ from reports.disk import (
 )
 from reports.manifest import MANIFEST, SUMMARY, as_json, holds, is_complete, manifest_of, refuse_strangers
 from reports.parquet_files import parquet_chunks, read_parquet
-from reports.past_runs import Past
+from reports.past_nights import Past
 from reports.summary import RunFacts, build_summary
 
 LATEST = "latest"

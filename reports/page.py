@@ -21,7 +21,7 @@ from reports.closed_lists import ALL_LISTS
 from reports.glossary import TERMS, about_value
 from reports.page_model import SMALLEST_GROUP, Grid, Page
 from reports.page_numbers import STATES, page_numbers, redacted
-from reports.past_runs import Past, read_past
+from reports.past_nights import Past, read_past
 
 PAGE = "index.html"
 OPENLY_LISTED = 5

@@ -17,7 +17,8 @@ from reports.page_calendar import calendar
 from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page, count, money, plural
 from reports.page_people import needs, notices
 from reports.page_pictures import bars, stacked, trend
-from reports.past_runs import Flows, Past, PastOutcome, PastRun, flows_of, past_night
+from reports.past_nights import Flows, Past, PastOutcome, flows_of, past_night
+from reports.past_runs import PastRun
 from reports.trend import trend_grid, trend_nights
 
 STATES: Mapping[str, str] = {

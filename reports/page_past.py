@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.page_broken import LOST, TOP, UNNAMED, at_stake
 from reports.page_model import NOT_SHOWN, SMALLEST_GROUP, Cell, Figure, Grid, Line, count, money, quoted
-from reports.past_runs import Id, Past, PastNight, PastOutcome, PastRun
+from reports.past_nights import Id, Past, PastNight, PastOutcome
+from reports.past_runs import PastRun
 from reports.summary import ANSWERED, CURED, UNASKED
 from reports.trend import ELIGIBLE
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reports.page_model import Need, Notice, Task, count, plural
-from reports.past_runs import Past
+from reports.past_nights import Past
 
 Row = Mapping[str, Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 from reconcile.model import AUTHORIZATION_STEPS, NextStep
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.page_model import SMALLEST_GROUP, Cell, Grid, Line, count, money, quoted, rate
-from reports.past_runs import COMPLETE_COMMANDS, Flows, Past, PastNight
+from reports.past_nights import Flows, Past, PastNight
+from reports.past_runs import COMPLETE_COMMANDS
 from reports.summary import ANSWERED, CURED
 
 ELIGIBLE = tuple(map(str, AUTHORIZATION_STEPS))

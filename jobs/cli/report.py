@@ -108,7 +108,8 @@ def trend(
     from jobs.cli.terminal import print_table
     from reconcile.errors import ReportError
     from reconcile.model import REPORT_WINDOW_DAYS
-    from reports.past_runs import dates_of, read_dates
+    from reports.past_nights import read_dates
+    from reports.past_runs import dates_of
     from reports.trend import plain_trend, trend_grid, trend_nights
 
     root = settings_of(context, config).reports.directory

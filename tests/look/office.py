@@ -21,7 +21,7 @@ from reports.contract import DATE, FLAG, REAL, TEXT, TEXTS, TIME, WHOLE, Column,
 from reports.csv_files import csv_chunks, safe_text
 from reports.money import major_units, money_text
 from reports.page_numbers import page_numbers
-from reports.past_runs import Past
+from reports.past_nights import Past
 from reports.summary import build_summary
 from reports.workbook import GLOSSARY, SHEETS, WORKBOOK, heading_of, workbook_chunks
 from reports.workbook_cells import CUT, MOST_CHARACTERS

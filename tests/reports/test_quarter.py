@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from reports.columns import TABLES
-from reports.past_runs import dates_of, read_columns, read_dates
+from reports.past_nights import read_dates
+from reports.past_runs import dates_of, read_columns
 from reports.trend import NO_REPORT, NOT_READABLE, OTHER_COMMANDS, STOPPED, TrendNight, plain_trend, trend_nights
 from tests.reports import quarter as made
 from tests.reports.quarter import ADDED, FIRST, LAST, NIGHTS, OLD_NIGHTS, Quarter, publish_quarter

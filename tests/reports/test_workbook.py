@@ -29,7 +29,7 @@ from reports.files import ReportDirectory
 from reports.glossary import entries
 from reports.page_model import Page
 from reports.page_numbers import page_numbers
-from reports.past_runs import Past
+from reports.past_nights import Past
 from reports.summary import MerchantRun, RunFacts, build_summary
 from reports.verification import verify
 from reports.workbook import SHEETS, WORKBOOK, heading_of, workbook_chunks
