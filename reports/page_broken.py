@@ -24,6 +24,7 @@ AGES: tuple[tuple[str, int | None], ...] = (
 """Ages of what is still broken, each with the last day that it takes in."""
 
 UNDATED = "not inactive yet"
+UNDATED_MEANING = "They still work: about to expire, or short of a permission or of a usable account number."
 TOP = 12
 """Institutions that are seen before the rest is unfolded."""
 
@@ -100,7 +101,7 @@ def _age_line(label: str, rows: Sequence[Row], *, total: bool = False) -> Line:
         (count(f"{name}.at_least", least),),
         money(name, at_stake(rows)),
     )
-    return Line(label, cells, total=total)
+    return Line(label, cells, UNDATED_MEANING if label == UNDATED else "", total=total)
 
 
 def institutions_grid(accounts: pa.Table, affected: Sequence[Row]) -> Grid:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from reports import page_broken, page_past, page_requests
 from reports.control import exposure_totals
-from reports.page_broken import BROKEN_ROWS, MONEY_ROWS
+from reports.page_broken import BROKEN_ROWS, MONEY_ROWS, UNDATED
 from reports.page_calendar import calendar
 from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page, count, money, plural
 from reports.page_people import needs, notices
@@ -112,13 +112,14 @@ def _keys(
     soon = next(line for line in expected.lines if line.label.startswith("Expected from"))
     came_back = [] if changed is None else [*changed["recovered"], *changed["healed"]]
     results = tables["relink_requests"]["result"].to_pylist()
+    working = sum(row["days_inactive"] is None for row in affected)
     asked = "would_request" if summary["dry_run"] else "created"
     return (
         KeyFigure(
             "Broken now",
             (count("key.broken", len(affected)),),
-            f"of {plural(accounts.num_rows, 'account')}",
-            f"{BROKEN_ROWS}; all: every row",
+            f"of {plural(accounts.num_rows, 'account')}; {working:,} {UNDATED}",
+            f"{BROKEN_ROWS}; all: every row; {UNDATED}: those where days_inactive is empty",
         ),
         KeyFigure(
             "Came back",
@@ -139,7 +140,7 @@ def _keys(
         KeyFigure(
             "Would be asked" if summary["dry_run"] else "Asked tonight",
             (count("key.asked", results.count(asked)),),
-            "customers, one session each",
+            f"customer{'' if results.count(asked) == 1 else 's'}, one session each",
             f"relink_requests.parquet where result = '{asked}'",
         ),
         KeyFigure(

@@ -71,10 +71,10 @@ def stacked(name: str, grid: Grid, columns: Sequence[str], colors: Sequence[int]
             )
             starts = [start + value for start, value in zip(starts, values, strict=True)]
         for row, total in enumerate(starts):
-            axes.text(total, row, f" {total:,.0f}", va="center", ha="left", color=INK)
+            axes.text(total, row, f"\N{NO-BREAK SPACE}{total:,.0f}", va="center", ha="left", color=INK)
         axes.set_yticks(range(len(lines)), [label(line.label) for line in lines])
         axes.set_xlim(0, max(starts) * 1.12 or 1)
-        axes.invert_yaxis()
+        axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.36, 1.0), ncols=4, handlelength=0.9, columnspacing=1.4)
 
     return Picture(_svg(name, 0.75 + 0.27 * len(lines), draw, top_inches=0.3 + 0.2 * ((len(used) + 3) // 4)), words)
@@ -90,10 +90,10 @@ def bars(name: str, grid: Grid, color: int, words: str) -> Picture | None:
         values = [_value(line, 0) for line in lines]
         axes.barh(range(len(lines)), values, height=0.62, color=SERIES[color - 1])
         for row, value in enumerate(values):
-            axes.text(value, row, f" {value:,.0f}", va="center", ha="left", color=INK)
+            axes.text(value, row, f"\N{NO-BREAK SPACE}{value:,.0f}", va="center", ha="left", color=INK)
         axes.set_yticks(range(len(lines)), [label(line.label) for line in lines])
         axes.set_xlim(0, max(values) * 1.12)
-        axes.invert_yaxis()
+        axes.set_ylim(len(lines) - 0.5, -0.5)
 
     return Picture(_svg(name, 0.3 + 0.27 * len(lines), draw), words)
 

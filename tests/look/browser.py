@@ -17,7 +17,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-PICTURED = ("demo", "hostile", "stopped", "held", "hundred", "first")
+PICTURED = ("demo", "hostile", "stopped", "held", "hundred", "first", "empty", "dry")
 """Pages of which pictures are left; the others are only checked."""
 
 LARGEST_HEIGHT = 16_000
