@@ -1,6 +1,6 @@
 """Designs that look right and are not, run by the same harness to show that it would notice.
 
-They replace one function of the product each, in a child process only.
+They replace functions of the product, in a child process only.
 """
 
 from __future__ import annotations
@@ -8,39 +8,56 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from jobs import relink, send, settle
+from jobs import send, sender
 from jobs.adapters import records
 from jobs.key_age import KeyAge
+from jobs.send import MaySend
 from jobs.wiring import Merchant, Wiring
 from reconcile.model import State, StoredRequest
-from reconcile.records import CallFailure, StripeCallFailed
+from reconcile.records import CallFailure, SessionCreated, StripeCallFailed
 
 
-def _remember_afterwards(
-    wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: KeyAge | None = None
-) -> CallFailure | None:
-    """POST first and write down what came of it, as if nothing could happen between."""
-    assert wiring.lease is not None
+def _begin_without_intent(
+    _wiring: Wiring, _merchant: Merchant, _stored: StoredRequest, *, replay: KeyAge | None = None
+) -> MaySend:
+    return lambda: True
+
+
+def _post_under_a_fresh_key(
+    merchant: Merchant, stored: StoredRequest, may_send: MaySend
+) -> SessionCreated | CallFailure:
     try:
-        created = merchant.gateway.create_session(
+        return merchant.gateway.create_session(
             stored.request_body,
             api_version=stored.api_version,
             idempotency_key=uuid.uuid4().hex,
-            may_send=lambda: True,
+            may_send=may_send,
         )
     except StripeCallFailed as failed:
         return failed.failure
+
+
+def _remember_afterwards(
+    wiring: Wiring,
+    _merchant: Merchant,
+    stored: StoredRequest,
+    answer: SessionCreated | CallFailure,
+    *,
+    replay: bool = False,
+) -> CallFailure | None:
+    """Write down what came of a POST, as if nothing could happen before that."""
+    if isinstance(answer, CallFailure):
+        return answer
+    assert wiring.lease is not None
     request_id = stored.request.request_id
-    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay is not None)
-    records.record_result(wiring.database, request_id, State.CREATED, wiring.clock(), session_id=created.session_id)
+    records.mark_attempting(wiring.database, request_id, wiring.clock(), wiring.lease.token, replay=replay)
+    records.record_result(wiring.database, request_id, State.CREATED, wiring.clock(), session_id=answer.session_id)
     return None
 
 
 def remember_afterwards() -> None:
     """No intent before the POST, and a key that nothing remembers."""
-    for module in (send, relink, settle):
-        if hasattr(module, "attempt"):  # wherever it is known by that name
-            module.attempt = _remember_afterwards  # type: ignore[attr-defined]
+    sender.begin, sender.post, sender.conclude = _begin_without_intent, _post_under_a_fresh_key, _remember_afterwards
 
 
 def _never_too_old(self: KeyAge) -> bool:
