@@ -145,8 +145,11 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
     """Run all trials, several at once, and sum them up."""
     databases = DATABASES if options.database == "both" else (options.database,)
     numbers = [options.only] if options.only is not None else list(range(options.first, options.first + options.trials))
-    outcomes: list[dict[str, Any]] = []
-    scenarios = sorted({scenario_of(number, options.variant)[0] for number in numbers})
+    outcomes = _kept(options)
+    numbers = sorted(set(numbers) - {one["number"] for one in outcomes})
+    scenarios = sorted(
+        {scenario_of(number, options.variant)[0] for number in (*numbers, *(one["number"] for one in outcomes))}
+    )
     with staged(databases, scenarios) as (root, stages, catalogues):
         started = time.monotonic()
         free = [root / f"slot-{number}" for number in range(options.workers)]
@@ -164,11 +167,28 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
                 os.close(descriptor)
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 outcomes.append(_outcome(slot, number, code))
+                _keep(options, outcomes[-1])
                 free.append(slot)
                 if options.progress and len(outcomes) % 100 == 0:
                     print(f"{len(outcomes)} trials, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         seconds = time.monotonic() - started
     return summed_up(outcomes, seconds, catalogues)
+
+
+def _kept(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What an earlier part of the same campaign showed, from the file that it was kept in; broken trials are tried again."""
+    if options.keep is None or not options.keep.exists():
+        return []
+    lines = [json.loads(line) for line in options.keep.read_text().splitlines()]
+    if any(line["seed"] != options.seed for line in lines):
+        raise SystemExit(f"{options.keep} holds trials of another seed; name another file with --keep")
+    return [line["outcome"] for line in lines if "broken" not in line["outcome"]]
+
+
+def _keep(options: argparse.Namespace, outcome: dict[str, Any]) -> None:
+    if options.keep is not None:
+        with options.keep.open("a") as file:
+            file.write(json.dumps({"seed": options.seed, "outcome": outcome}) + "\n")
 
 
 def _work(
@@ -216,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("modal", "hosted_url", "hosted_email"),
         default="modal",
         help="how all customers are asked",
+    )
+    made.add_argument(
+        "--keep", type=Path, help="a file for the outcome of each trial; a campaign that was stopped goes on from it"
     )
     made.add_argument("--json", action="store_true")
     made.add_argument("--progress", action="store_true")
