@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -267,11 +268,18 @@ def _by_ids(database: Database, scope: Scope, column: Any, ids: Iterable[str]) -
 def _stored(
     database: Database, scope: Scope | None, *chosen: ColumnElement[bool], moment: datetime | None = None
 ) -> list[StoredRequest]:
-    statement = _select(moment).where(*chosen).order_by(requests.c.planned_at, requests.c.request_id)
+    statement = _newest() if moment is None else _select(moment)
+    statement = statement.where(*chosen).order_by(requests.c.planned_at, requests.c.request_id)
     if scope is not None:
         statement = statement.where(_in(scope))
     with database.read() as connection:
         return [_request(row) for row in connection.execute(statement)]
+
+
+@cache
+def _newest() -> Select[Any]:
+    """Every request with its newest outcome; kept, because building it takes longer than running it."""
+    return _select(None)
 
 
 def _select(moment: datetime | None) -> Select[Any]:
