@@ -32,6 +32,19 @@ TRACKED = (
     "inactive_since_basis",
 )
 
+KEPT_AS_THEY_ARE = (
+    "authorization_id",
+    "holder_type",
+    "account_holder_id",
+    "institution_name",
+    "last4",
+    "subcategory",
+    "stripe_status",
+    "permissions",
+    "expected_deactivation_at",
+)
+"""Columns of the accounts that the history keeps under the same name."""
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
@@ -120,20 +133,7 @@ def _states(accounts: pd.DataFrame, stamp: RunStamp) -> pd.DataFrame:
     """Tonight's accounts reduced to what the history tracks."""
     inactive = flags(accounts["stripe_status"] == "inactive")
     active = flags(accounts["stripe_status"] == "active")
-    frame = accounts[
-        [
-            "account_id",
-            "authorization_id",
-            "holder_type",
-            "account_holder_id",
-            "institution_name",
-            "last4",
-            "subcategory",
-            "stripe_status",
-            "permissions",
-            "expected_deactivation_at",
-        ]
-    ].copy()
+    frame = accounts[["account_id", *KEPT_AS_THEY_ARE]].copy()
     frame["action"] = accounts["inactive_action"].where(inactive, accounts["active_action"].where(active))
     frame["cause"] = accounts["inactive_cause"].where(inactive, accounts["active_cause"].where(active))
     tokenized = flags(accounts["tokenized_numbers"])

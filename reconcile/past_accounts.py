@@ -9,22 +9,10 @@ import pandas as pd
 
 from reconcile.classify import flags
 from reconcile.frames import ACCOUNTS, HISTORY, check, from_columns
+from reconcile.history import KEPT_AS_THEY_ARE
 from reconcile.request import plain_rows
 
 _UNTIL = "until "
-
-_SAME = (
-    "authorization_id",
-    "holder_type",
-    "account_holder_id",
-    "institution_name",
-    "last4",
-    "subcategory",
-    "stripe_status",
-    "permissions",
-    "expected_deactivation_at",
-)
-"""Columns that the history keeps under the name that they have in the accounts."""
 
 
 def carry_forward(accounts: pd.DataFrame, history: pd.DataFrame, taken_at: datetime) -> pd.DataFrame:
@@ -71,7 +59,7 @@ def _frame(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 
 def _carried(account: Mapping[str, object], state: Mapping[str, object]) -> dict[str, object]:
-    now = {**account, **{name: state[name] for name in _SAME}}
+    now = {**account, **{name: state[name] for name in KEPT_AS_THEY_ARE}}
     for status in ("active", "inactive"):
         is_so = state["stripe_status"] == status
         now[f"{status}_action"] = state["action"] if is_so else None

@@ -161,6 +161,7 @@ def _tell_end(shown: Demo, told: Sequence[DemoNight], directory: Path) -> None:
     print_table("Night by night", ["", *(f"{night.run_date:%d %b}" for night in told)], _rows(told))
     reports, relink = directory / "reports", f"{_own_name()} --config {directory / 'config.yaml'}"
     say(f"\nReports: {reports}/, one directory a night. Open first, in {reports / 'latest'}/:")
+    say("  index.html           the night on one page")
     say("  authorizations.csv   whom to ask, about what, and what comes next")
     say("  relink_outcomes.csv  what came of the requests")
     say("  failure_reasons.csv  where and why relinking fails")
