@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs.adapters import records
 from jobs.adapters.database import Database, open_database
 from jobs.settings import Settings
-from jobs.standing import known_scopes
+from jobs.standing import known_scopes, unfollowed_sessions
 from reconcile.errors import RelinkError
 from reconcile.model import Scope, StoredRequest
 from reports.closed_lists import FINDINGS, OUTCOMES, REASONS, RESULTS
@@ -115,6 +115,9 @@ def _standing(registry: CollectorRegistry, settings: Settings, database: Databas
     sessions = _gauge(registry, "open_sessions", "Sessions without an answer.", "merchant")
     unknown = _gauge(registry, "unknown_requests", "Requests of which only a person can find out.", "merchant")
     held = _gauge(registry, "held_requests", "Requests that a person can release now.", "merchant")
+    foreign = _gauge(
+        registry, "foreign_sessions", "Sessions of our accounts in 30 days that no request follows.", "merchant"
+    )
     for name, scope in known_scopes(settings, database):
         if scope is None:
             continue
@@ -140,6 +143,7 @@ def _standing(registry: CollectorRegistry, settings: Settings, database: Databas
             allowed.labels(name).set(settings.stripe.monthly_read_allocation)
         sessions.labels(name).set(sum(one.sessions for one in records.open_session_counts(database, scope)))
         unknown.labels(name).set(len(records.unknown_requests(database, scope)))
+        foreign.labels(name).set(len(unfollowed_sessions(database, scope, now)))
         held.labels(name).set(sum(len(plan.pairs) for plan in records.list_held_plans(database, now, scope)))
 
 

@@ -13,7 +13,7 @@ from jobs.settings import Settings
 from jobs.ticks import Ticks
 from reconcile.masking import mask
 from reconcile.model import PLAN_LIFETIME, UNKNOWN_OFFER_LIFETIME, Scope, StoredRequest
-from reconcile.orphans import EVENTS_KEPT
+from reconcile.orphans import EVENTS_KEPT, ForeignSession
 
 _SECONDS_PER_HOUR = 3600
 
@@ -158,10 +158,14 @@ def _snapshot(database: Database, scope: Scope, now: datetime) -> dict[str, Any]
     }
 
 
-def _foreign_sessions(database: Database, scope: Scope, now: datetime) -> list[dict[str, Any]]:
+def unfollowed_sessions(database: Database, scope: Scope, now: datetime) -> list[ForeignSession]:
     """Sessions that events of 30 days told of and that no request follows."""
     seen = records.foreign_sessions_since(database, scope, now - EVENTS_KEPT)
     followed = records.followed_sessions(database, scope, [one.session_id for one in seen])
+    return [one for one in seen if one.session_id not in followed]
+
+
+def _foreign_sessions(database: Database, scope: Scope, now: datetime) -> list[dict[str, Any]]:
     return [
         {
             "session_id": one.session_id,
@@ -169,8 +173,7 @@ def _foreign_sessions(database: Database, scope: Scope, now: datetime) -> list[d
             "seen_at": one.seen_at,
             "why": mask(one.why),
         }
-        for one in seen
-        if one.session_id not in followed
+        for one in unfollowed_sessions(database, scope, now)
     ]
 
 

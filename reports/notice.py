@@ -129,4 +129,8 @@ def _counts(summary: Mapping[str, object]) -> list[str]:
             lines.append(f"{title}: {told or 'none'}")
     if "sent" in summary:
         lines.append(f"requests sent: {summary['sent']}")
+    orphans = summary.get("orphans")
+    if isinstance(orphans, Mapping) and orphans.get("foreign_sessions"):
+        seen = len(orphans["foreign_sessions"])
+        lines.append(f"sessions seen that this job does not follow: {seen}; see `relink status`, then `relink adopt`")
     return lines

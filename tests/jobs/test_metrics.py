@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs.watch import watched
 from jobs.work import Work
 from reconcile.errors import RelinkError
-from tests.jobs.nights import KEY, Nights
+from tests.jobs.nights import KEY, Nights, make_session
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -94,6 +94,19 @@ def test_held_requests_are_counted(nights: Nights, tmp_path: Path) -> None:
     nights.world.break_authorization("fcauth_4")
     found = night(nights, path, brakes={"minimum": 0, "newly_broken_share": 0.01})
     assert (value(found, "held_requests", merchant="main"), value(found, "last_run_exit_code")) == (1, 5)
+
+
+def test_a_session_that_no_request_follows_is_counted_until_it_is_adopted(nights: Nights, tmp_path: Path) -> None:
+    path = tmp_path / "relink.prom"
+    assert value(night(nights, path, relink={"max_requests_per_run": 0}), "foreign_sessions", merchant="main") == 0
+    nights.world.advance(hours=1)
+    session_id = make_session(nights.server.base_url, "cus_1", "fcauth_1")
+    nights.world.answer(session_id, "cancelled")
+    nights.world.advance(days=1)
+    assert value(night(nights, path), "foreign_sessions", merchant="main") == 1
+    nights.run(Work("adopt", from_stored=True, sends=False, adopts=(session_id,)))
+    nights.world.advance(days=1)
+    assert value(night(nights, path), "foreign_sessions", merchant="main") == 0
 
 
 def test_without_records_the_last_success_is_taken_from_the_file(nights: Nights, tmp_path: Path) -> None:
