@@ -15,6 +15,7 @@
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
+#   make behaviours  write the table of Stripe's behaviours into STRIPE.md
 #   make lock     choose newer versions of what the project uses (needs uv)
 #
 # PYTHON=/path/to/python chooses the interpreter that .venv is made with.
@@ -36,7 +37,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns lock
+.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns behaviours lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -116,6 +117,13 @@ columns: $(INSTALLED)
 		text = readme.read_text(); start = text.index("<!-- columns:"); start = text.index("\n", start) + 1; \
 		end = text.index("<!-- end of columns -->"); \
 		readme.write_text(text[:start] + columns.read_text() + text[end:]); columns.unlink()'
+
+behaviours: $(INSTALLED)
+	@$(BIN)/python -m jobs.simulator.stripe_behaviours > .behaviours.md && $(BIN)/python -c 'import pathlib; \
+		page, table = pathlib.Path("STRIPE.md"), pathlib.Path(".behaviours.md"); text = page.read_text(); \
+		start = text.index("<!-- behaviours:"); start = text.index("\n", start) + 1; \
+		end = text.index("<!-- end of behaviours -->"); \
+		page.write_text(text[:start] + table.read_text() + text[end:]); table.unlink()'
 
 # --universal: one lock for every system and Python; the hashes make any index as good as another, so that none is named.
 lock:

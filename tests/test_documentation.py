@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import COMMANDS
+from jobs.simulator.stripe_behaviours import markdown as behaviours_markdown
 from reconcile import errors
 from reports.glossary import markdown
 
@@ -20,6 +21,13 @@ def test_readme_has_every_column_as_the_code_has_it() -> None:
     _, _, after = README.partition("<!-- columns: made by `make columns` -->\n")
     block, _, _ = after.partition("<!-- end of columns -->")
     assert block.strip() == markdown().strip()
+
+
+def test_stripe_page_has_the_behaviours_as_the_stand_in_has_them() -> None:
+    """`make behaviours` writes them."""
+    _, _, after = (ROOT / "STRIPE.md").read_text(encoding="utf-8").partition("made by `make behaviours` -->\n")
+    block, _, _ = after.partition("<!-- end of behaviours -->")
+    assert block.strip() == behaviours_markdown().strip()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

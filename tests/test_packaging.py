@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: Path) 
     on_disk = {
         str(path.relative_to(ROOT))
         for package in PACKAGES
-        for suffix in ("*.py", "*.j2")
+        for suffix in ("*.py", "*.j2", "*.toml", "*.json")
         for path in (ROOT / package).rglob(suffix)
     }
     assert inside == on_disk

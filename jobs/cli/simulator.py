@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.common import print_json
 from reconcile.errors import ReportError, SettingsError
 
 
@@ -30,7 +31,10 @@ from reconcile.errors import ReportError, SettingsError
     show_default=True,
     help="Refuse calls above Stripe's limits for a sandbox.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say where it is as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Say where it is, or the behaviours, as JSON.")
+@click.option(
+    "--behaviours", is_flag=True, help="Only list what of Stripe it imitates, the sources, and what was seen at Stripe."
+)
 def simulator(
     port: int,
     accounts: int,
@@ -40,11 +44,15 @@ def simulator(
     live_time: bool,
     rate_limits: bool,
     as_json: bool,
+    behaviours: bool,
 ) -> int:
     """Serve a stand-in for Stripe Financial Connections on 127.0.0.1 until Ctrl-C or SIGTERM.
 
     Only this machine can reach it. Everything in it is made up, its API key too.
     """
+    if behaviours:
+        _list_behaviours(as_json)
+        return 0
     from jobs.simulator.clock import SimulatedClock
     from jobs.simulator.ledger import make_ledger, write_ledger_csv
     from jobs.simulator.limits import RateLimits
@@ -74,6 +82,23 @@ def simulator(
     finally:
         server.close()
     return 0
+
+
+def _list_behaviours(as_json: bool) -> None:
+    from jobs.simulator.stripe_behaviours import as_plain, stripe_behaviours
+
+    found = stripe_behaviours()
+    if as_json:
+        print_json([as_plain(one) for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.name}\n  Stripe:     {one.stripe}\n  source:     {one.source}\n  stand-in:   {one.stand_in}")
+        for test in one.either:
+            click.echo(f"  either way: tests/{test}")
+        click.echo(f"  seen live:  {one.seen_live}\n")
+    documented = sum(one.is_documented for one in found)
+    seen = sum(one.seen is not None for one in found)
+    click.echo(f"{len(found)} behaviours, {len(found) - documented} of them not documented; seen at Stripe: {seen}")
 
 
 def _start(text: str | None) -> datetime:

@@ -19,6 +19,6 @@ As a process: ``SimulatorServer(world, port=12111, rate_limits=RateLimits.of_mod
 
 Where things are: `world` (controls), `population` (generated customers), `timeline` and `changes` (what happens), `answers`
 (customers), `render` (JSON by API version), `api`, `endpoints`, `session_create`, `parameters` (HTTP API), `idempotency`,
-`limits`, `faults`, `server`, `ledger` (a merchant's own list of the same accounts).
+`limits`, `faults`, `server`, `stripe_behaviours` (what is imitated, and how sure that is), `ledger` (a merchant's own list of the same accounts).
 Frozen time and equal calls give equal nights: every draw depends on the seed and what it is for, never on the order of calls.
 """

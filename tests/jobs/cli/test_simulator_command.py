@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import stripe
 
+from jobs.cli import main
+
 Started = tuple["subprocess.Popen[str]", dict[str, Any]]
 
 
@@ -75,3 +77,12 @@ def test_a_port_in_use_and_a_time_without_offset_are_usage_faults(tmp_path: Path
             assert told.returncode == 2
             assert fault in told.stderr
             assert "Traceback" not in told.stderr
+
+
+def test_the_behaviours_of_stripe_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulator", "--behaviours"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["simulator", "--behaviours", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed] == [line for line in shown.splitlines()[:-1] if line and line[0] != " "]
+    assert f"{len(listed)} behaviours" in shown.splitlines()[-1]
