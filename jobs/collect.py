@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
+from reconcile.comparison import PastStates, accounts_reached
 from reconcile.contacts import is_open
 from reconcile.ladder import eligible_dates
 from reconcile.model import PROVISIONAL_DAYS, Outcome, OutcomeKind, StoredRequest
@@ -23,6 +26,7 @@ from reconcile.outcomes import (
     sessions_to_read,
 )
 from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected
+from reconcile.request import plain_rows
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +61,9 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
     followed = found + followed
     lost = _lost(wiring, night)
     states = _states_of_customers(night, followed + lost)
+    past = _past_states(wiring, night, looks, states)
     for stored in followed:
-        conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp, eligible)
+        conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp, eligible, past)
         if conclusion is None:
             night.looked_at.append(stored)
             continue
@@ -90,8 +95,8 @@ def _note_return(wiring: Wiring, night: MerchantNight, stored: StoredRequest, st
     if stored.authorization_id in {one.authorization_id for one in night.looked_at if one.outcome in BROUGHT_BACK}:
         return
     covered = stored.request.covered
-    cured = sum(is_cured(one, states.get(one.account_id), wiring.policy, night.stamp) for one in covered)
-    if cured <= (stored.accounts_cured or 0):
+    cured = [one.account_id for one in covered if is_cured(one, states.get(one.account_id), wiring.policy, night.stamp)]
+    if len(cured) <= (stored.accounts_cured or 0):
         return
     outcome = Outcome(
         request_id=stored.request.request_id,
@@ -99,7 +104,9 @@ def _note_return(wiring: Wiring, night: MerchantNight, stored: StoredRequest, st
         previous=None,
         at=night.stamp.as_of,
         at_basis="observed",
-        accounts_cured=cured,
+        accounts_cured=len(cured),
+        cured_accounts=tuple(sorted(cured)),
+        other_accounts=(),
     )
     night.outcomes.append(outcome)
     looked_at = _with_outcome(stored, outcome, night)
@@ -107,7 +114,7 @@ def _note_return(wiring: Wiring, night: MerchantNight, stored: StoredRequest, st
     night.unattributed.append(looked_at)
     logger.warning(
         "%d of %d accounts of the unknown request %s came back, and no known session explains it",
-        cured,
+        len(cured),
         len(covered),
         stored.request.request_id,
     )
@@ -147,6 +154,17 @@ def _states_of_customers(night: MerchantNight, followed: list[StoredRequest]) ->
     return account_states(accounts)
 
 
+def _past_states(wiring: Wiring, night: MerchantNight, looks: Mapping[str, Look], states: AccountStates) -> PastStates:
+    """How the accounts that tonight's answers reached were before, as far as the records tell."""
+    sessions = [one.session for one in looks.values() if one.session is not None]
+    reached = {name for session in sessions for name in accounts_reached(session, states)}
+    past: dict[str, list[Mapping[str, Any]]] = {}
+    if reached:
+        for row in plain_rows(records.history_of(wiring.database, night.merchant.scope, reached)):
+            past.setdefault(row["account_id"], []).append(row)
+    return past
+
+
 def _says_more(stored: StoredRequest, outcome: Outcome) -> bool:
     """Whether an outcome is worth a row: that a session is still pending is known already."""
     known = (stored.outcome or "pending", stored.result_authorization_id, stored.accounts_cured or 0)
@@ -168,6 +186,8 @@ def _with_outcome(stored: StoredRequest, outcome: Outcome, night: MerchantNight)
         session_status=outcome.session_status,
         result_authorization_id=outcome.result_authorization_id,
         accounts_cured=outcome.accounts_cured,
+        cured_accounts=outcome.cured_accounts,
+        other_accounts=outcome.other_accounts,
         last_checked_at=night.stamp.as_of
         if any(stored.request.request_id == one for one, _ in night.checked)
         else stored.last_checked_at,

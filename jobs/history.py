@@ -238,7 +238,19 @@ def _outcome(request: RelinkRequest, outcome: Outcome) -> str:
     led_to = outcome.result_authorization_id
     new = f", under {led_to}" if led_to not in (None, request.authorization_id) else ""
     cured = f", {outcome.accounts_cured} accounts mended" if outcome.accounts_cured else ""
+    cured += _compared(request, outcome)
     return f"outcome of {request.request_id}: {outcome.kind.replace('_', ' ')}{failure}{new}{cured}{moment}{before}"
+
+
+def _compared(request: RelinkRequest, outcome: Outcome) -> str:
+    """Which accounts differ from what was asked for; nothing where all came back and no other."""
+    text = ""
+    if outcome.cured_accounts is not None and outcome.accounts_cured:
+        left = sorted({account.account_id for account in request.covered} - set(outcome.cured_accounts))
+        text += f", not mended {_listed(left)}" if left else ""
+    if outcome.other_accounts:
+        text += f", came back though not asked for: {_listed(outcome.other_accounts)}"
+    return text
 
 
 def _successor_event(scope: Scope, at: datetime, run_id: str, successor: Successor) -> Event:

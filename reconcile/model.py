@@ -292,6 +292,8 @@ class StoredRequest:
     session_status: str | None = None
     result_authorization_id: str | None = None
     accounts_cured: int | None = None
+    cured_accounts: tuple[str, ...] | None = None
+    other_accounts: tuple[str, ...] | None = None
     last_checked_at: datetime | None = None
 
     @property
@@ -304,7 +306,8 @@ class StoredRequest:
 class Outcome:
     """What one look at a request concluded; `previous` is what stood before, where it differs.
 
-    `at` with basis `event` is Stripe's time; with basis `observed` it is an upper bound.
+    `at` with basis `event` is Stripe's time; with basis `observed` it is an upper bound. `cured_accounts` are the covered accounts that were
+    cured, `other_accounts` those that came back without being covered; None in records from before they were compared.
     """
 
     request_id: str
@@ -316,6 +319,8 @@ class Outcome:
     session_status: str | None = None
     result_authorization_id: str | None = None
     accounts_cured: int = 0
+    cured_accounts: tuple[str, ...] | None = None
+    other_accounts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reconcile.classify import flags
+from reconcile.comparison import PastStates, others_cured
 from reconcile.contacts import is_open
 from reconcile.ladder import answer_until
 from reconcile.model import (
@@ -98,20 +99,31 @@ def conclude(
     policy: RelinkPolicy,
     stamp: RunStamp,
     eligible_dates: EligibleDates | None = None,
+    past: PastStates | None = None,
 ) -> Conclusion | None:
     """What tonight's look at a request concludes, or None where a provisional outcome stands.
 
     Args:
         look: None where the session was not read tonight; then nothing new is concluded from it.
         tonight: the accounts of the newest complete snapshot, by id.
+        past: how the accounts were before, by id; only needed of those that a session reached.
     """
     seen = dict(tonight) if look is None or look.session is None else _with_session_accounts(tonight, look.session)
-    cured = sum(is_cured(account, seen.get(account.account_id), policy, stamp) for account in stored.request.covered)
+    mended = tuple(
+        account.account_id
+        for account in stored.request.covered
+        if is_cured(account, seen.get(account.account_id), policy, stamp)
+    )
     overdue = _overdue(stored, policy, stamp, eligible_dates)
-    kind, successors = _decide(stored, look, seen, cured, overdue)
+    kind, successors = _decide(stored, look, seen, len(mended), overdue)
     if not is_open(stored) and kind not in ANSWERS:
         return None
     session = None if look is None else look.session
+    if kind == OutcomeKind.NEW_AUTHORIZATION:
+        mended = tuple(one.old_account_id for one in successors)
+    others: tuple[str, ...] = ()
+    if session is not None and kind in ANSWERS:
+        others = others_cured(stored, session, seen, past or {}, [one.new_account_id for one in successors])
     final = kind != OutcomeKind.PENDING
     # An update that brought no answer dates neither healing nor expiry.
     event_at = None if look is None or kind not in ANSWERS else look.answered_at
@@ -124,7 +136,9 @@ def conclude(
         failure_reason=None if session is None or kind != OutcomeKind.FAILED else session.failure_reason,
         session_status=stored.session_status if session is None else session.status,
         result_authorization_id=stored.result_authorization_id if session is None else session.result_authorization,
-        accounts_cured=len(successors) if kind == OutcomeKind.NEW_AUTHORIZATION else cured,
+        accounts_cured=len(mended),
+        cured_accounts=tuple(sorted(mended)),
+        other_accounts=others,
     )
     if stored.outcome == kind and not is_open(stored):
         return None

@@ -246,6 +246,24 @@ RELINK_OUTCOMES = TableContract(
             "Whether covered accounts of this unknown request came back while no session is known that explains it: the customer may have answered "
             "one that nobody can follow, or the bank healed by itself.",
         ),
+        Column(
+            "cured_accounts",
+            TEXTS,
+            "",
+            "The covered accounts that are cured; empty until there is something to compare.",
+        ),
+        Column(
+            "uncured_accounts",
+            TEXTS,
+            "",
+            "The covered accounts that are not cured, or not yet; empty until there is something to compare.",
+        ),
+        Column(
+            "other_accounts",
+            TEXTS,
+            "",
+            "Accounts that came back by the session without being covered: broken when the customer was asked, or made since.",
+        ),
     ),
     ("merchant", "request_id"),
 )

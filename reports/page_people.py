@@ -65,6 +65,7 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         if number:
             yield Notice(f"{plural(number, 'request')} of this run {'was' if number == 1 else 'were'} {words}.")
     yield from _about_orphans(summary.get("orphans") or {})
+    yield from _about_others(summary.get("accounts_compared") or {})
     if summary["dry_run"]:
         yield Notice(
             "A dry run: nobody was asked and nothing was recorded; requests here are those that would be made.",
@@ -98,6 +99,15 @@ def _about_orphans(orphans: Mapping[str, Any]) -> Iterator[Notice]:
     ):
         if orphans.get(name):
             yield Notice(f"{plural(orphans[name], 'unknown request')}: each {words}.", bad=False)
+
+
+def _about_others(compared: Mapping[str, Any]) -> Iterator[Notice]:
+    if compared.get("others"):
+        yield Notice(
+            f"{plural(compared['requests_with_others'], 'customer')} brought back {plural(compared['others'], 'account')} besides those asked "
+            "for: see other_accounts in relink_outcomes.",
+            bad=False,
+        )
 
 
 def _about_history(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:

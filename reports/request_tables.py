@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import pyarrow as pa
@@ -78,6 +78,8 @@ def relink_outcomes_table(requests: Iterable[StoredRequest]) -> pa.Table:
         exposure_minor, currency = single_exposure(request.exposure_by_currency)
         requested_at = time_of_asking(stored)
         result_authorization_id = stored.result_authorization_id
+        covered = {account.account_id for account in request.covered}
+        cured = _cured(stored, covered)
         rows.append(
             {
                 "merchant": request.merchant,
@@ -109,6 +111,9 @@ def relink_outcomes_table(requests: Iterable[StoredRequest]) -> pa.Table:
                 "currency": currency,
                 "references": sorted_once(request.references),
                 "reactivated_unattributed": stored.state == State.UNKNOWN and bool(stored.accounts_cured),
+                "cured_accounts": cured,
+                "uncured_accounts": None if cured is None else sorted(covered - set(cured)),
+                "other_accounts": stored.other_accounts,
             }
         )
     return table_of_rows(RELINK_OUTCOMES, rows)
@@ -151,6 +156,15 @@ def outcome_of(stored: StoredRequest) -> str:
 def time_of_asking(stored: StoredRequest) -> datetime | None:
     """When Stripe was asked, or for a request without an answer, when it may have been."""
     return stored.requested_at or (stored.attempting_at if stored.state in CONTACTED else None)
+
+
+def _cured(stored: StoredRequest, covered: Collection[str]) -> list[str] | None:
+    """The covered accounts that are cured; of records that only counted them, where the count leaves no doubt."""
+    if stored.cured_accounts is not None:
+        return sorted(stored.cured_accounts)
+    if stored.accounts_cured == len(covered):
+        return sorted(covered)
+    return [] if stored.accounts_cured == 0 else None
 
 
 def _hours_between(start: datetime | None, end: datetime | None) -> float | None:

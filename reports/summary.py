@@ -173,6 +173,7 @@ def build_summary(
             "rate_limited": facts.api_calls.rate_limited,
         },
         "orphans": _orphans(facts.orphans),
+        "accounts_compared": None if tables is None else _compared(tables["relink_outcomes"]),
         "durations_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(facts.durations_seconds.items())},
         "control": [total.as_json() for total in control],
     }
@@ -225,6 +226,18 @@ def _orphans(orphans: Orphans) -> dict[str, object]:
             }
             for one in sorted(orphans.foreign, key=lambda one: (one.merchant, one.seen_at, one.session_id))
         ],
+    }
+
+
+def _compared(outcomes: pa.Table) -> dict[str, int]:
+    """What tonight's answers brought back, laid beside what was asked for."""
+    answered = outcomes.filter(pc.is_in(outcomes["outcome"], pa.array([str(outcome) for outcome in ANSWERED])))
+    with_others = pc.greater(pc.list_value_length(answered["other_accounts"]), 0)
+    return {
+        "expected": pc.sum(answered["accounts_expected"]).as_py() or 0,
+        "cured": pc.sum(answered["accounts_cured"]).as_py() or 0,
+        "others": pc.sum(pc.list_value_length(answered["other_accounts"])).as_py() or 0,
+        "requests_with_others": pc.sum(with_others).as_py() or 0,
     }
 
 

@@ -39,7 +39,10 @@ _OUTCOME_COLUMNS = (
     "session_status",
     "result_authorization_id",
     "accounts_cured",
+    "cured_accounts",
+    "other_accounts",
 )
+_LISTS = ("cured_accounts", "other_accounts")
 _STORED = (
     "run_id",
     "business_date",
@@ -326,7 +329,9 @@ def _request(row: Row[Any]) -> StoredRequest:
         account_subcategories=tuple(row.account_subcategories),
         return_url=row.return_url,
     )
-    return StoredRequest(request=request, **{name: values[name] for name in _STORED})
+    known = {name: values[name] for name in _STORED}
+    known |= {name: None if known[name] is None else tuple(known[name]) for name in _LISTS}
+    return StoredRequest(request=request, **known)
 
 
 def _covered(stored: dict[str, Any]) -> CoveredAccount:

@@ -29,6 +29,8 @@ def append_outcomes(
             "session_status": outcome.session_status,
             "result_authorization_id": outcome.result_authorization_id,
             "accounts_cured": outcome.accounts_cured,
+            "cured_accounts": outcome.cured_accounts,
+            "other_accounts": outcome.other_accounts,
             "outcome_at": outcome.at,
             "outcome_at_basis": outcome.at_basis,
         }
@@ -56,10 +58,16 @@ def outcomes_of(database: Database, request_id: str) -> list[tuple[datetime, str
                     session_status=row.session_status,
                     result_authorization_id=row.result_authorization_id,
                     accounts_cured=row.accounts_cured,
+                    cured_accounts=_names(row.cured_accounts),
+                    other_accounts=_names(row.other_accounts),
                 ),
             )
             for row in rows
         ]
+
+
+def _names(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
 
 
 def add_session_checks(

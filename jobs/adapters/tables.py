@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -339,6 +339,8 @@ outcomes = Table(
     Column("session_status", FreeText),
     Column("result_authorization_id", Text),
     Column("accounts_cured", Integer, nullable=False),
+    Column("cured_accounts", JSON(none_as_null=True)),
+    Column("other_accounts", JSON(none_as_null=True)),
     Column("outcome_at", Moment),
     Column("outcome_at_basis", Text),
     Index(None, "request_id", "id"),

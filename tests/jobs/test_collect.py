@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from jobs.adapters.database import open_database
+from jobs.history import history
 from jobs.nightly import RunResult
 from jobs.work import Work
 from tests.jobs.conftest import MakeNights
-from tests.jobs.nights import Nights, assert_ties, outcomes, small_world, steps, table
+from tests.jobs.nights import SCOPE, Nights, assert_ties, ledger_of, outcomes, small_world, steps, table
 
 
 def look(nights: Nights) -> RunResult:
@@ -167,3 +169,31 @@ def test_failure_reasons_count_every_request_of_the_window(nights: Nights) -> No
     assert {key: row["requests"] for key, row in found.items()} == {("failed", "no_account"): 2, ("relinked", None): 1}
     assert found["failed", "no_account"]["share"] == pytest.approx(2 / 3)
     assert_ties(result)
+
+
+def lists_of(result: RunResult, authorization_id: str) -> tuple[list[str], list[str], list[str]]:
+    row = row_of(result, authorization_id)
+    return row["cured_accounts"], row["uncured_accounts"], row["other_accounts"]
+
+
+def test_what_was_asked_for_and_what_came_back_are_told_by_id(both_nights: Nights) -> None:
+    """Account fca_1_2 is closed in the ledger, so nobody asks for it; the customer of the second login brings back one of two."""
+    nights = both_nights
+    nights.load_ledger(
+        [{**row, "status": "closed" if row["account_id"] == "fca_1_2" else "open"} for row in ledger_of(nights.world)]
+    )
+    nights.run()
+    nights.world.advance(hours=2)
+    nights.world.answer(session_of(nights, "fcauth_1"), "whole")
+    nights.world.answer(session_of(nights, "fcauth_2"), "partial", accounts=["fca_2_2"])
+    nights.world.answer(session_of(nights, "fcauth_3"), "no_account")
+    result = nights.next_night()
+    assert lists_of(result, "fcauth_1") == (["fca_1_1"], [], ["fca_1_2"])
+    assert lists_of(result, "fcauth_2") == (["fca_2_2"], ["fca_2_1"], [])
+    assert lists_of(result, "fcauth_3") == ([], ["fca_3_1", "fca_3_2"], [])
+    assert result.summary["accounts_compared"] == {"expected": 5, "cured": 2, "others": 1, "requests_with_others": 1}
+    with open_database(nights.database_url) as database:
+        told = [event.text for event in history(database, SCOPE, "fcauth_1") if event.kind == "outcome"]
+        partly = [event.text for event in history(database, SCOPE, "fcauth_2") if event.kind == "outcome"]
+    assert "came back though not asked for: fca_1_2" in told[-1]
+    assert "not mended fca_2_1" in partly[-1]

@@ -20,7 +20,7 @@ PROMISED = {
     "relink_outcomes": "merchant, request_id, session_id, authorization_id, account_holder_id, institution_name, cause, outcome,"
     " previous_outcome, failure_reason, session_status, new_authorization_id, accounts_expected, accounts_cured, requested_at,"
     " outcome_at, outcome_at_basis, hours_to_outcome, last_checked_at, reason, attempt, delivery, origin, exposure_minor,"
-    " currency, references, reactivated_unattributed",
+    " currency, references, reactivated_unattributed, cured_accounts, uncured_accounts, other_accounts",
     "account_successors": "merchant, old_account_id, new_account_id, old_authorization_id, new_authorization_id, matched_by,"
     " request_id",
     "failure_reasons": "merchant, institution_name, cause, outcome, failure_reason, requests, share",
@@ -31,6 +31,9 @@ TYPES_BY_NAME = {
     "permissions": "list of texts",
     "missing_permissions": "list of texts",
     "covered_accounts": "list of texts",
+    "cured_accounts": "list of texts",
+    "uncured_accounts": "list of texts",
+    "other_accounts": "list of texts",
     "references": "list of texts",
     "exposure_by_currency": "list of texts",
     "expected_deactivation_date": "date",
