@@ -15,6 +15,7 @@
 #   make check    style, formatting, types and import rules
 #   make fix      mend what style and formatting can mend by themselves
 #   make columns write the report columns and the glossary into the README
+#   make sandbox  ask Stripe's sandbox for what STRIPE.md says, with RELINK_SANDBOX_KEY (a test key), and keep what it answered
 #   make behaviours  write the table of Stripe's behaviours into STRIPE.md
 #   make lock     choose newer versions of what the project uses (needs uv)
 #
@@ -37,7 +38,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns behaviours lock
+.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns sandbox behaviours lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -117,6 +118,9 @@ columns: $(INSTALLED)
 		text = readme.read_text(); start = text.index("<!-- columns:"); start = text.index("\n", start) + 1; \
 		end = text.index("<!-- end of columns -->"); \
 		readme.write_text(text[:start] + columns.read_text() + text[end:]); columns.unlink()'
+
+sandbox: $(INSTALLED)
+	$(BIN)/python -m pytest -n 0 -m stripe_sandbox tests/sandbox
 
 behaviours: $(INSTALLED)
 	@$(BIN)/python -m jobs.simulator.stripe_behaviours > .behaviours.md && $(BIN)/python -c 'import pathlib; \

@@ -42,7 +42,10 @@ NEEDED = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. `mend` says what to do where it is not ok; `exit_code` is 0, 2 or 3."""
+    """One thing looked at. `mend` says what to do where it is not ok; `exit_code` is 0, 2 or 3.
+
+    `agrees` is of probes alone: whether Stripe does as documented, None where it could not be seen.
+    """
 
     name: str
     level: Level
@@ -50,6 +53,7 @@ class Check:
     mend: str | None = None
     exit_code: int = 0
     merchant: str | None = None
+    agrees: bool | None = None
 
 
 def failed(name: str, error: RelinkError, merchant: str | None = None) -> Check:
@@ -73,8 +77,10 @@ def worst_exit_code(checks: list[Check]) -> int:
     return next((code for code in (SettingsError.exit_code, OutsideError.exit_code) if code in codes), 0)
 
 
-def examine(settings: Settings, environment: Mapping[str, str], clock: Clock = system_clock) -> Iterator[Check]:
-    """Every check in order, each as soon as it is done."""
+def examine(
+    settings: Settings, environment: Mapping[str, str], clock: Clock = system_clock, *, probe: bool = False
+) -> Iterator[Check]:
+    """Every check in order, each as soon as it is done; with `probe` also what each account shows of Stripe's behaviours."""
     yield from _unbuilt(settings)
     # Whoever waits for the answer sees at once that Stripe cannot be reached; a night tries longer.
     hasty = settings.model_copy(update={"stripe": settings.stripe.model_copy(update={"max_attempts": 2})})
@@ -92,7 +98,12 @@ def examine(settings: Settings, environment: Mapping[str, str], clock: Clock = s
         keys.append((merchant, key))
         gateway = open_gateway(hasty, merchant, key)
         try:
-            yield from _stripe(gateway, scopes[name], clock)
+            reached = False
+            for check in _stripe(gateway, scopes[name], clock):
+                reached = reached or (check.name, check.level) == ("stripe", "ok")
+                yield check
+            if probe and reached:
+                yield from _probes(gateway, settings.stripe.api_version, scopes[name])
         finally:
             gateway.close()
     yield from _records(settings, scopes, clock)
@@ -220,6 +231,20 @@ def _permissions(gateway: StripeGateway, merchant: str) -> Iterator[Check]:
     elif not missing:
         text = "reads what it needs and nothing else that was tried; writing sessions cannot be tried without asking somebody"
         yield Check("permissions", "ok", text, merchant=merchant)
+
+
+def _probes(gateway: StripeGateway, api_version: str, scope: Scope) -> Iterator[Check]:
+    from jobs.probe import probe_reads
+
+    mend = "see STRIPE.md for what rests on it, and tell whoever looks after this job"
+    try:
+        for one in probe_reads(gateway, api_version, live=scope.mode == "live"):
+            level: Level = "warn" if one.agrees is False else "ok"
+            text = f"cannot be told here: {one.saw}" if one.agrees is None else one.saw
+            advice = mend if one.agrees is False else None
+            yield Check(f"probe {one.behaviour}", level, text, advice, merchant=scope.merchant, agrees=one.agrees)
+    except RelinkError as error:
+        yield failed("probe", error, scope.merchant)
 
 
 def _records(settings: Settings, scopes: Mapping[str, Scope], clock: Clock) -> Iterator[Check]:

@@ -29,6 +29,7 @@ class Answer(Generic[_Value]):
     request_id: str | None
     server_at: datetime | None
     replayed: bool
+    api_version: str | None = None
     wire_attempts: int = 1
 
 

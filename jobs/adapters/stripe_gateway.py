@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from jobs.adapters.stripe_answers import (
     over_all_attempts,
     server_time,
 )
+from jobs.adapters.stripe_fields import Look, read_look, with_headers
 from jobs.adapters.stripe_records import (
     NotJson,
     WrongShape,
@@ -68,6 +69,13 @@ _ACCOUNTS: Final = "/v1/financial_connections/accounts"
 _AUTHORIZATIONS: Final = "/v1/financial_connections/authorizations"
 _SESSIONS: Final = "/v1/financial_connections/sessions"
 _EVENTS: Final = "/v1/events"
+_LOOKED_AT: Final = {
+    "accounts": _ACCOUNTS,
+    "authorizations": _AUTHORIZATIONS,
+    "sessions": _SESSIONS,
+    "events": _EVENTS,
+    "institutions": "/v1/financial_connections/institutions",
+}
 
 _LARGEST_PAGE: Final = 100
 _MOST_EVENT_TYPES: Final = 20  # Stripe API docs: list events, `types`
@@ -319,6 +327,29 @@ class StripeGateway:
             for what, endpoint, path, params in probes
         ]
 
+    def look(
+        self,
+        what: str,
+        object_id: str | None = None,
+        *,
+        params: Mapping[str, object] | None = None,
+        words: Collection[str] = (),
+        api_version: str | None = None,
+    ) -> Look | CallFailure:
+        """Look at which fields a GET shows, for probes; `words` names the fields whose values are kept.
+
+        A refusal of the call as such, or for want of a permission, is returned; any other failure raises as a read does.
+        """
+        path = _LOOKED_AT[what] + ("" if object_id is None else f"/{quote(object_id, safe='')}")
+        endpoint = _LOOKED_AT[what] + ("" if object_id is None else "/:id")
+        call = _Call("get", endpoint, path, "probe", params or {}, api_version=api_version)
+        outcome = self._perform(call, lambda body: read_look(body, words))
+        if isinstance(outcome, Answer):
+            return with_headers(outcome.value, outcome.request_id, outcome.server_at, outcome.api_version)
+        if outcome.fault == "rejected" or outcome.http_status == 403:
+            return outcome
+        raise error_of_read(outcome)
+
     def _may_read(self, call: _Call) -> bool:
         outcome = self._perform(call, _discard)
         if isinstance(outcome, Answer) or outcome.http_status == 404:
@@ -444,6 +475,7 @@ class StripeGateway:
             request_id=reply.headers.get("Request-Id"),
             server_at=server_time(reply.headers),
             replayed=reply.headers.get("Idempotent-Replayed", "").lower() == "true",
+            api_version=reply.headers.get("Stripe-Version"),
         )
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @json_option
+@click.option("--probe", is_flag=True, help="Also look, by about 20 reads, whether Stripe does as the job expects.")
 @click.pass_context
-def doctor(context: click.Context, config: str | None, as_json: bool) -> int:
+def doctor(context: click.Context, config: str | None, as_json: bool, probe: bool) -> int:
     """Check settings, key, Stripe, database, ledger and reports, and say how to mend what is wrong; changes nothing."""
     from jobs.doctor import examine, failed, worst_exit_code
 
@@ -30,7 +31,7 @@ def doctor(context: click.Context, config: str | None, as_json: bool) -> int:
         if not as_json:
             _print(checks[0])
     else:
-        for check in examine(settings, os.environ):
+        for check in examine(settings, os.environ, probe=probe):
             checks.append(check)
             if not as_json:
                 _print(check)
@@ -51,7 +52,9 @@ def _print(check: Check) -> None:
 
 
 def _plain(check: Check) -> dict[str, Any]:
+    probed = {"agrees": check.agrees} if check.name.startswith("probe ") else {}
     return {
+        **probed,
         "name": check.name,
         "merchant": check.merchant,
         "level": check.level,

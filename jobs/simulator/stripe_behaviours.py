@@ -1,7 +1,7 @@
 """Which behaviours of Stripe the job relies on or the stand-in imitates, where each comes from, and what a live probe saw of it.
 
 The table is `stripe_behaviours.toml`. What probes saw at Stripe is `stripe_seen.json`, written by `pytest -m stripe_sandbox`:
-names, dates, API versions and yes or no, nothing else.
+names, dates, API versions, yes or no, and Stripe's words for a status or an error; no id.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 TABLE = "stripe_behaviours.toml"
@@ -24,8 +25,8 @@ Live = Literal["reads", "sandbox", "person", "nothing"]
 
 LIVE_WORDS: Mapping[str, str] = {
     "reads": "never (`relink doctor --probe` would)",
-    "sandbox": "never (`pytest -m stripe_sandbox` would)",
-    "person": "never (`pytest -m stripe_sandbox` would, with sessions answered by hand)",
+    "sandbox": "never (`make sandbox` would)",
+    "person": "never (`make sandbox` would, with sessions answered by hand)",
     "nothing": "never (it cannot be called forth)",
 }
 
@@ -37,9 +38,11 @@ class Sighting:
     on: date
     api_version: str
     agrees: bool
+    saw: str = ""
 
     def __str__(self) -> str:
-        return f"{self.on}, {self.api_version}: {'as the stand-in' if self.agrees else 'otherwise'}"
+        verdict = "as the stand-in" if self.agrees else "otherwise"
+        return f"{self.on}, {self.api_version}: {verdict}{self.saw and f' ({self.saw})'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +86,16 @@ def stripe_behaviours(seen: Mapping[str, Sighting] | None = None) -> tuple[Strip
     return found
 
 
-def sightings_on_file() -> dict[str, Sighting]:
-    """What live probes have seen so far, by behaviour."""
-    rows = json.loads(files(__package__).joinpath(SEEN).read_text(encoding="utf-8"))
-    return {
-        name: Sighting(date.fromisoformat(row["on"]), row["api_version"], row["agrees"]) for name, row in rows.items()
-    }
+def sightings_on_file(path: Path | None = None) -> dict[str, Sighting]:
+    """What live probes have seen so far, by behaviour; `path` in place of the package's own file."""
+    file = files(__package__).joinpath(SEEN) if path is None else path
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    return {name: Sighting(**{**row, "on": date.fromisoformat(row["on"])}) for name, row in rows.items()}
 
 
 def as_json(sightings: Mapping[str, Sighting]) -> str:
     """Sightings as they stand on file."""
-    rows = {
-        name: {"on": one.on.isoformat(), "api_version": one.api_version, "agrees": one.agrees}
-        for name, one in sorted(sightings.items())
-    }
+    rows = {name: _plain(one) for name, one in sorted(sightings.items())}
     return json.dumps(rows, indent=2) + "\n"
 
 
@@ -111,10 +110,12 @@ def as_plain(behaviour: StripeBehaviour) -> dict[str, Any]:
         "live": behaviour.live,
         "tests": list(behaviour.tests),
         "either": list(behaviour.either),
-        "seen": None
-        if seen is None
-        else {"on": seen.on.isoformat(), "api_version": seen.api_version, "agrees": seen.agrees},
+        "seen": None if seen is None else _plain(seen),
     }
+
+
+def _plain(one: Sighting) -> dict[str, Any]:
+    return {**asdict(one), "on": one.on.isoformat()}
 
 
 def markdown(behaviours: tuple[StripeBehaviour, ...] | None = None) -> str:

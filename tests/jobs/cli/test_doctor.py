@@ -12,6 +12,7 @@ import pytest
 from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.adapters.lease import acquire
+from jobs.probe import READ_BEHAVIOURS
 from tests.jobs.cli.conftest import Ended, Relink, deployed
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import KEY, SCOPE, Nights, small_world
@@ -305,3 +306,45 @@ def test_addresses_are_counted_and_tried_but_never_shown(well: Relink, monkeypat
     assert (ended.code, found["notifications"], found["heartbeat"]) == (0, "warn", "warn")
     assert "1 of 2 addresses in $RELINK_NOTIFY_URLS cannot be used: number 2" in said(ended, "notifications")
     assert "CANARY" not in ended.out + ended.err
+
+
+def test_the_probe_looks_by_reads_only_and_shows_no_id(well: Relink, tonight: Nights) -> None:
+    knowledge, posts = tonight.knowledge(), tonight.posts()
+    before = len(tonight.world.log)
+    ended = well("doctor", "--probe", "--json")
+    assert ended.code == 0
+    told = {one["name"].removeprefix("probe "): one for one in ended.json["checks"] if one["name"].startswith("probe ")}
+    assert tuple(told) == READ_BEHAVIOURS
+    assert {one["agrees"] for one in told.values()} == {True, None}
+    assert told["account-holder-kinds"]["text"] == "customer 12"
+    assert told["account-inactive-details"]["text"] == "action and cause on 6 of 6"
+    assert (tonight.knowledge(), tonight.posts()) == (knowledge, posts)
+    calls = list(tonight.world.log)[before:]
+    assert {call.method for call in calls} == {"GET"}
+    assert len(calls) <= 23
+    texts = " ".join(one["text"] for one in told.values())
+    assert not [account.id for account in tonight.world.listing if account.id in texts]
+    shown = well("doctor", "--probe").out
+    assert "ok    probe accounts-paging [main]: goes on behind the cursor\n" in shown
+
+
+def test_the_probe_warns_where_stripe_does_otherwise(well: Relink, tonight: Nights) -> None:
+    tonight.world.override("fca_1_1", {"account_holder": {"type": "trust", "trust": "trust_1"}})
+    for account in tonight.world.listing:
+        tonight.world.override(account.id, {"status_details": {}})
+    ended = well("doctor", "--probe", "--json")
+    assert ended.code == 0
+    warned = {one["name"]: one["text"] for one in ended.json["checks"] if one["level"] == "warn"}
+    assert warned == {
+        "probe account-holder-kinds": "customer 11, trust 1",
+        "probe account-inactive-details": "action and cause on 0 of 6",
+    }
+
+
+def test_what_the_key_may_not_read_is_said_and_hinders_no_other_probe(well: Relink, tonight: Nights) -> None:
+    tonight.world.add_key(KEY, denied=["events.list", "authorizations.retrieve"])
+    told = well("doctor", "--probe", "--json")
+    assert told.code == 3  # the key lacks a permission that a night needs
+    assert "cannot be told here: refused: 403" in said(told, "probe events-version")
+    assert "cannot be told here: refused: 403" in said(told, "probe authorization-retrieve")
+    assert "request-id" in " ".join(levels(told))

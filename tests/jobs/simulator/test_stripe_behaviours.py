@@ -44,12 +44,13 @@ def test_what_is_not_documented_has_a_test_of_the_job_for_either_answer(one: Str
 
 
 def test_a_sighting_is_shown_with_its_date_and_version() -> None:
-    seen = {"request-id": Sighting(date(2026, 12, 1), "2026-09-30.preview", False)}
+    seen = {"request-id": Sighting(date(2026, 12, 1), "2026-09-30.preview", False, "did not come")}
     (shown,) = [line for line in markdown(stripe_behaviours(seen)).splitlines() if "`request-id`" in line]
-    assert shown.endswith("| 2026-12-01, 2026-09-30.preview: otherwise |")
-    assert as_json(seen) == (
-        '{\n  "request-id": {\n    "on": "2026-12-01",\n    "api_version": "2026-09-30.preview",\n    "agrees": false\n  }\n}\n'
-    )
+    assert shown.endswith("| 2026-12-01, 2026-09-30.preview: otherwise (did not come) |")
+    assert as_json(seen).split() == [
+        *("{", '"request-id":', "{", '"on":', '"2026-12-01",', '"api_version":', '"2026-09-30.preview",'),
+        *('"agrees":', "false,", '"saw":', '"did', "not", 'come"', "}", "}"),
+    ]
 
 
 def test_a_sighting_of_nothing_known_is_refused() -> None:
