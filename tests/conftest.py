@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.compiled_statements import share_compiled_statements
+
 # A shared machine is slow at times, and slowness is no fault of what is tested; nothing here asserts a duration.
 settings.register_profile("relink", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relink")
+share_compiled_statements()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from tests.chaos.scenarios import SCENARIOS, given_for
 from tests.chaos.servers import PostgresServer
 from tests.chaos.trials import GAPS_HOURS, Catalogue, draw_trial, run_trial, scenario_of
 from tests.chaos.variants import VARIANTS
+from tests.compiled_statements import share_compiled_statements
 
 TEMPLATES = {"night": make_template, "held": make_held_template}
 
@@ -66,6 +67,7 @@ def staged(
     databases: Sequence[str], scenarios: Collection[str] = ("run",)
 ) -> Iterator[tuple[Path, dict[str, Stage], dict[str, Catalogue]]]:
     """A directory in memory, the templates for each kind of database, and the moments of each scenario."""
+    share_compiled_statements()
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="relink-chaos-", dir=memory if os.access(memory, os.W_OK) else None))
     # One thread for Arrow, and the system's memory: pools would have to be made anew in every child.

@@ -23,6 +23,7 @@ from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
 from jobs.wiring import wire
 from jobs.work import Work
+from tests.compiled_statements import share_compiled_statements
 from tests.jobs.nights import ACCOUNTS, SCOPE, SESSIONS, Nights, ledger_of
 
 PLAIN = {"reports": {"formats": ["parquet"]}}
@@ -155,6 +156,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 def main() -> int:
     """Thirty days, all of whose reports are lost and made again; says what came back and ends with 1 if a byte differs."""
+    share_compiled_statements()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="relink-month-") as directory:
         print("30 days of simulated nights: three lost, one failed ...", flush=True)

@@ -13,6 +13,7 @@ import time
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.compiled_statements import share_compiled_statements
 from tests.model.deployment import Killed
 from tests.model.machine import Model
 from tests.model.play import Fault
@@ -53,6 +54,7 @@ def main() -> int:
     made.add_argument("--steps", type=int, default=50)
     made.add_argument("--seed", type=int, default=1)
     options = made.parse_args()
+    share_compiled_statements()
     started, faults, number = time.monotonic(), 0, options.seed
     while Model.counts["sequences"] < options.sequences:
         left = options.sequences - Model.counts["sequences"]
