@@ -67,6 +67,11 @@ class Stub:
                 b'{"error": {"type": "invalid_request_error", "code": "rate_limit", "message": "Too many requests"}}',
             )
         if parts.path == LIST:
+            if any(self._is_unknown(query[name]) for name in ("starting_after", "ending_before") if name in query):
+                return (
+                    400,
+                    b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such account"}}',
+                )
             return 200, self._page(query)
         if parts.path.startswith(LIST + "/"):
             return 200, self.renderer.account(int(parts.path.rsplit("fca_1Bn")[-1]))
@@ -87,6 +92,10 @@ class Stub:
         left = min(burst, left + (now - at) * self.rate)
         self._allowed[endpoint] = (left - 1 if left >= 1 else left, now)
         return left >= 1
+
+    def _is_unknown(self, account_id: str) -> bool:
+        """Whether Stripe has no such account; the ledger names some."""
+        return int(account_id.removeprefix("fca_1Bn")) >= self.renderer.world.accounts
 
     def _page(self, query: dict[str, str]) -> bytes:
         now, limit, accounts = time.time(), int(query.get("limit", 10)), self.renderer.world.accounts
