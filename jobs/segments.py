@@ -23,13 +23,15 @@ from datetime import datetime
 from functools import partial
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.crew import AT_ONCE, Crew
 from jobs.pages import ListPage, check_page
 from reconcile.errors import IncompletePull
-from reconcile.frames import values_of
+from reconcile.frames import ACCOUNTS, from_columns
 from reconcile.model import Scope
-from reconcile.normalize import accounts_frame
+from reconcile.normalize import accounts_table
 from reconcile.records import AccountRecord, AccountsPage, ReadRejected
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 STEPS_BACK = 5
 """So many accounts in a row may vanish from under a cursor."""
 
-_RECORDS_PER_FRAME = 2_000
+_PAGES_PER_TABLE = 20
 _ENDING_SECONDS = 2.0
 
 
@@ -46,8 +48,8 @@ class _Segment:
     """What lies behind `start` (None: the head), as far as it was walked, up to and with the cut point it came upon (`met`)."""
 
     start: str | None
-    frames: list[pd.DataFrame] = field(default_factory=list)
-    records: list[AccountRecord] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
+    loose: list[pa.Table] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     tail: list[str] = field(default_factory=list)
     pages: int = 0
@@ -59,11 +61,11 @@ class _Segment:
     server_at: datetime | None = None
 
     def keep(self, records: Sequence[AccountRecord]) -> None:
-        """Add records; a frame of them takes a tenth of their memory."""
-        self.records.extend(records)
-        if len(self.records) >= _RECORDS_PER_FRAME or self.is_done:
-            self.frames.append(accounts_frame(self.records))
-            self.records = []
+        """Add records, as columns, which take a tenth of their memory; those of several pages are joined, for each column is several buffers."""
+        self.loose.append(accounts_table(records))
+        if len(self.loose) >= _PAGES_PER_TABLE or self.is_done:
+            self.tables.append(pa.concat_tables(self.loose).combine_chunks())
+            self.loose = []
 
     @property
     def is_done(self) -> bool:
@@ -103,28 +105,32 @@ def walk(
         for count in walker.pages_of(walker.head):
             advance(count)
     chain = walker.chain()
-    frames = [frame for segment in chain for frame in segment.frames]
-    accounts = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    _refuse_an_early_end(scope, accounts, [one for one in walker.segments if one not in chain])
-    repeated = accounts["account_id"].duplicated()
-    if repeated.any():
-        first = accounts.loc[repeated, "account_id"].iloc[0]
-        raise IncompletePull(
-            f"merchant {scope.merchant}: the list of accounts repeats account {first}; run again later"
-        )
+    accounts = pa.concat_tables([table for segment in chain for table in segment.tables])
+    _refuse_an_early_end(scope, accounts["account_id"], [one for one in walker.segments if one not in chain])
+    _refuse_repeats(scope, accounts["account_id"])
     # Under several cursors the head's answer need not be the first.
-    return Walked(accounts, min((one.server_at for one in chain if one.server_at is not None), default=None))
+    server_at = min((one.server_at for one in chain if one.server_at is not None), default=None)
+    whole = accounts.combine_chunks()
+    return Walked(from_columns({name: whole[name] for name in ACCOUNTS}, ACCOUNTS), server_at)
 
 
-def _refuse_an_early_end(scope: Scope, accounts: pd.DataFrame, in_vain: Sequence[_Segment]) -> None:
+def _refuse_repeats(scope: Scope, account_ids: pa.ChunkedArray) -> None:
+    if pc.count_distinct(account_ids).as_py() == len(account_ids):
+        return
+    counted = pc.value_counts(account_ids)
+    first = counted.filter(pc.greater(counted.field("counts"), 1))[0]["values"]
+    raise IncompletePull(f"merchant {scope.merchant}: the list of accounts repeats account {first}; run again later")
+
+
+def _refuse_an_early_end(scope: Scope, account_ids: pa.ChunkedArray, in_vain: Sequence[_Segment]) -> None:
     """Refuse a list said to end before accounts that another cursor saw; so few that they may have vanished meanwhile are no proof.
 
     Raises:
         IncompletePull: a segment off the chain saw accounts, and the chain none of them.
     """
     for segment in in_vain:
-        seen = [account_id for frame in segment.frames for account_id in values_of(frame["account_id"])]
-        if len(seen) >= STEPS_BACK and not accounts["account_id"].isin(seen).any():
+        seen = [account_id for table in segment.tables for account_id in table["account_id"].to_pylist()]
+        if len(seen) >= STEPS_BACK and not pc.any(pc.is_in(account_ids, pa.array(seen, pa.string()))).as_py():
             raise IncompletePull(
                 f"merchant {scope.merchant}: the list of accounts is said to end before account {seen[0]}, which another read "
                 "showed; run again later"
