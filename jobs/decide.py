@@ -8,12 +8,15 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
+import pandas as pd
+
 from jobs.adapters import records
 from jobs.adapters.lease import require_token
-from jobs.night import MerchantNight
-from jobs.selection import Selection
+from jobs.night import Counted, MerchantNight
+from jobs.selection import FILE_COLUMNS, Selection
 from jobs.wiring import Wiring
 from reconcile.breakages import BreakageStep, advance_breakages
+from reconcile.classify import flags
 from reconcile.contacts import sum_up_contacts
 from reconcile.decisions import decisions_of
 from reconcile.errors import SettingsError
@@ -32,7 +35,11 @@ logger = logging.getLogger(__name__)
 def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
     """Give each account its finding, and open and close breakages by them (in memory)."""
     scope = night.merchant.scope
-    night.findings = classify_large(night.accounts, night.ledger, night.history, wiring.policy, night.stamp)
+    accounts, ledger = night.accounts, night.ledger
+    in_both = int(accounts["account_id"].isin(ledger["account_id"].array).sum())
+    night.counted = Counted(len(accounts), len(ledger), in_both)
+    night.findings = classify_large(accounts, ledger, night.history, wiring.policy, night.stamp)
+    night.accounts, night.ledger = pd.DataFrame(), pd.DataFrame()
     matched = {*records.successors(wiring.database, scope), *night.successors}
     night.breakages = advance_breakages(
         records.open_breakages(wiring.database, scope),
@@ -95,6 +102,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         quiet_until=quiet_customers(night.findings, night.history, wiring.policy, stamp),
         eligible_dates=eligible_dates(night.breakages.open, stamp),
     )
+    night.history = pd.DataFrame()
     night.findings, night.plan = plan(night.findings, inputs)
     if agreed is not None:
         _keep_to_agreed(night, agreed)
@@ -138,14 +146,15 @@ def _selected(wiring: Wiring, night: MerchantNight, selection: Selection) -> fro
     Raises:
         SettingsError: a name is none that the snapshot has, so it may be a slip that would leave somebody out.
     """
-    unknown = selection.unknown_in(night.accounts)
+    listed = night.findings.loc[flags(night.findings["in_stripe"]), list(FILE_COLUMNS)]
+    unknown = selection.unknown_in(listed)
     if unknown and len(wiring.merchants) == 1:
         taken_at = night.taken_at.isoformat() if night.taken_at else "tonight"
         raise SettingsError(
             f"not among the accounts of the snapshot of {taken_at}: {', '.join(unknown[:20])}; check the spelling, or run `relink run` first"
         )
     night.unknown_names.extend(unknown)
-    return selection.authorizations_in(night.accounts)
+    return selection.authorizations_in(listed)
 
 
 def _as_looked_at(stored: Sequence[StoredRequest], looked_at: Sequence[StoredRequest]) -> list[StoredRequest]:
@@ -242,6 +251,7 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
 
     # `run` and not `begin`: done again from its beginning where the database asks for that.
     database.run(work)
+    night.history_changed = pd.DataFrame()
 
 
 def _unknowns_that_ended(night: MerchantNight) -> Iterator[tuple[str, str]]:

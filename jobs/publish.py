@@ -292,16 +292,15 @@ def _followed(wiring: Wiring, night: MerchantNight, requests: Sequence[StoredReq
 
 def _control_inputs(wiring: Wiring, night: MerchantNight) -> ControlInputs:
     stamp = night.stamp
-    accounts, ledger = night.accounts["account_id"], night.ledger["account_id"]
     posted = night.merchant.gateway.meter.counts().writes - night.replays
     sends = night.work.sends and not night.stamp.dry_run
     open_now = len(records.open_requests(wiring.database, night.merchant.scope)) if sends else None
     before = [] if stamp.dry_run else requests_before(wiring, night)
     created_before = sum(one.state == State.CREATED for one in before)
     return ControlInputs(
-        accounts_pulled=len(accounts),
-        ledger_rows=len(ledger),
-        ids_in_both=int(accounts.isin(ledger.array).sum()),
+        accounts_pulled=night.counted.accounts,
+        ledger_rows=night.counted.ledger_rows,
+        ids_in_both=night.counted.ids_in_both,
         plan_requests=len(night.plan.requests) if night.work.sends else None,
         keys_posted=posted if sends else None,
         sessions_recorded=night.created + created_before if sends else None,

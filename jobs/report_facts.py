@@ -15,12 +15,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from jobs.adapters.records import ReportFacts
 from reconcile.errors import DatabaseError
-from reconcile.frames import FINDINGS, arrow_series
+from reconcile.frames import FINDINGS, arrow_series, values_of
 from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
@@ -43,6 +42,8 @@ _LETTERS: Mapping[str, str] = {
     NextStep.REQUEST: "r",
 }
 """How a next step is kept; a letter once given stays."""
+
+_IDS_AT_ONCE = 50_000
 
 _ANSWER = ("error_type", "error_code", "error_message", "http_status", "stripe_request_id", "calls")
 
@@ -216,5 +217,8 @@ def _date(text: str | None) -> date | None:
 
 
 def _ids_sha256(findings: pd.DataFrame) -> str:
-    ids = "\n".join(np.asarray(findings["account_id"], dtype=object))
-    return hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(findings), _IDS_AT_ONCE):
+        ids = values_of(findings["account_id"].iloc[start : start + _IDS_AT_ONCE])
+        digest.update((("\n" if start else "") + "\n".join(ids)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

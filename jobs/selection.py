@@ -24,7 +24,7 @@ class Selection:
     institutions: frozenset[str] = frozenset()
 
     def authorizations_in(self, accounts: pd.DataFrame) -> frozenset[str]:
-        """The authorization ids that the selection means among these accounts (`frames.ACCOUNTS`)."""
+        """The authorization ids that the selection means among these accounts, of which only `FILE_COLUMNS` are looked at."""
         meant = (
             flags(accounts["authorization_id"].isin(list(self.authorizations)))
             | flags(accounts["account_holder_id"].isin(list(self.customers)))

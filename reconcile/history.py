@@ -97,9 +97,9 @@ def advance_history(
     holders = _holders(merged.loc[changed & ~new, ["holder_type__before", "account_holder_id__before"]])
     holders |= _holders(merged.loc[changed, ["holder_type", "account_holder_id"]])
     latest = _contracted(merged)
-    return HistoryStep(
-        changed=latest.loc[changed].reset_index(drop=True), latest=latest, changed_holders=frozenset(holders)
-    )
+    # In a first night all are new; a copy would be as large as all accounts.
+    rows = latest if changed.all() else latest.loc[changed].reset_index(drop=True)
+    return HistoryStep(changed=rows, latest=latest, changed_holders=frozenset(holders))
 
 
 def _date_inactivity(

@@ -6,17 +6,19 @@ Within a part: the account history, findings, and what each authorization's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from reconcile.brakes import BrakeTally, tally_brakes
 from reconcile.breakages import ShownKinds, shown_kinds
 from reconcile.classify import classify
-from reconcile.frames import LEDGER, empty
+from reconcile.frames import FINDINGS, HISTORY, LEDGER, empty, from_columns
 from reconcile.history import HistoryStep, advance_history
 from reconcile.model import Holder, Plan, RunStamp
 from reconcile.partitions import Part, parts_for, split
@@ -60,11 +62,11 @@ def advance_large_history(
         advance_history(part.history, part.accounts, stamp, deactivated_at, first_run=previous.empty)
         for part in split(accounts, empty(LEDGER), previous, parts)
     ]
-    return HistoryStep(
-        changed=_in_order([step.changed for step in steps]),
-        latest=_in_order([step.latest for step in steps]),
-        changed_holders=frozenset(holder for step in steps for holder in step.changed_holders),
-    )
+    holders = frozenset(holder for step in steps for holder in step.changed_holders)
+    latest = _in_order([step.latest for step in steps], HISTORY)
+    if all(step.changed is step.latest for step in steps):
+        return HistoryStep(latest, latest, holders)
+    return HistoryStep(_in_order([step.changed for step in steps], HISTORY), latest, holders)
 
 
 def classify_large(
@@ -79,12 +81,19 @@ def classify_large(
     parts = parts_for(max(len(accounts), len(ledger))) if parts is None else parts
     if parts == 1:
         return classify(accounts, ledger, history, policy, stamp)
-    return _in_order([classify(*part, policy, stamp) for part in split(accounts, ledger, history, parts)])
+    return _in_order([classify(*part, policy, stamp) for part in split(accounts, ledger, history, parts)], FINDINGS)
 
 
-def _in_order(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of parts as they stand in the whole, by account id."""
-    return pd.concat(frames, ignore_index=True).sort_values("account_id", ignore_index=True)
+def _in_order(frames: list[pd.DataFrame], contract: Mapping[str, pa.DataType]) -> pd.DataFrame:
+    """The rows of parts as they stand in the whole, by account id; column after column, of which the parts' go meanwhile."""
+    whole = pa.concat_tables([pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
+    frames.clear()
+    order = pc.sort_indices(whole["account_id"])
+    columns = {}
+    for name in contract:
+        columns[name] = whole[name].take(order).combine_chunks()
+        whole = whole.drop_columns(name)
+    return from_columns(columns, contract)
 
 
 def classify_parts(
@@ -133,9 +142,7 @@ def plan_parts(
     """
     waiting: list[Candidate] = []
     for part in range(overview.parts):
-        found = survey(shelf.take(part), inputs, overview.across)
-        # The rows are left behind: who is asked is decided by who the candidates are and how urgent, and most are not asked tonight.
-        waiting += [replace(candidate, rows=(), covered=()) for candidate in found.candidates]
+        waiting += survey(shelf.take(part), inputs, overview.across).candidates
     turns = give_out(waiting, inputs)
     del waiting
     plans: list[Plan] = []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reconcile.classify import Flags, flags
@@ -52,6 +54,9 @@ from reconcile.request import (
 Steps = NDArray[np.object_]
 Decided = dict[str, tuple[NextStep, str]]
 
+_ROWS_AT_ONCE = 10_000
+"""So many rows at a time become Python values, which take ten times the memory of columns."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
@@ -82,7 +87,10 @@ class PlanInputs:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An authorization that could be asked about; `rows` are all its accounts in Stripe, `covered` those to be cured."""
+    """An authorization that could be asked about; `rows` are all its accounts in Stripe, `covered` those to be cured.
+
+    Both are empty while turns are given out: that rests on who is waiting and how urgent it is, and most are not asked tonight.
+    """
 
     authorization_id: str
     rows: Sequence[Row]
@@ -163,7 +171,7 @@ def crossing(findings: pd.DataFrame, successors: Mapping[str, str]) -> Crossing:
 def survey(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing) -> Survey:
     """Decide what does not depend on who else is asked; every account of an authorization must be there."""
     steps, details = _account_steps(findings, inputs, across)
-    candidates, decided = _candidates(findings, steps == "", inputs)
+    candidates, decided = _candidates(findings, steps == "", inputs, with_rows=False)
     return Survey(steps, details, candidates, decided)
 
 
@@ -185,10 +193,13 @@ def settle_plan(
     decided: Decided = dict(found.decided)
     chosen: dict[NextStep, list[tuple[int, Candidate]]] = {NextStep.REQUEST: [], NextStep.HELD_BY_BRAKE: []}
     for candidate in found.candidates:
-        step, detail, number = turns[candidate.authorization_id]
+        step, detail, _ = turns[candidate.authorization_id]
         decided[candidate.authorization_id] = (step, detail)
-        if step in chosen:
-            chosen[step].append((number, candidate))
+    for candidate in _with_rows(
+        findings, steps == "", [one for one, (step, _) in decided.items() if step in chosen], inputs
+    ):
+        step, _, number = turns[candidate.authorization_id]
+        chosen[step].append((number, candidate))
     requests, held = (
         [_request(candidate, inputs, number) for number, candidate in sorted(chosen[step], key=lambda one: one[0])]
         for step in (NextStep.REQUEST, NextStep.HELD_BY_BRAKE)
@@ -201,6 +212,17 @@ def settle_plan(
     return check(planned, FINDINGS, "planned findings"), Plan(
         tuple(requests), _decisions(findings, steps, details, decided), tuple(held)
     )
+
+
+def _with_rows(
+    findings: pd.DataFrame, undecided: Flags, authorizations: Collection[str], inputs: PlanInputs
+) -> Sequence[Candidate]:
+    """The candidates of some authorizations with their rows."""
+    if not authorizations:
+        return ()
+    theirs = flags(findings["authorization_id"].isin(list(authorizations)))
+    candidates, _ = _candidates(findings.loc[theirs], undecided[theirs], inputs, with_rows=True)
+    return candidates
 
 
 def _account_steps(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing) -> tuple[Steps, Steps]:
@@ -231,9 +253,16 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing)
         (np.logical_or.reduce(list(concerns.values())), NextStep.REVIEW),
         (affected & ~flags(finding.isin(inputs.policy.reasons)), NextStep.REASON_OFF),
     ]
-    steps = np.select([where for where, _ in conditions], [str(step) for _, step in conditions], default="")
-    details = np.select(list(concerns.values()), list(concerns), default="")
-    return steps.astype(object), details.astype(object)
+    steps = _first_that_holds([(where, str(step)) for where, step in conditions], len(findings))
+    return steps, _first_that_holds([(where, detail) for detail, where in concerns.items()], len(findings))
+
+
+def _first_that_holds(conditions: Sequence[tuple[Flags, str]], rows: int) -> Steps:
+    """For each row the word of its first condition, empty where none holds; every row's is the same object, not a text of its own."""
+    words = np.full(rows, "", dtype=object)
+    for where, word in reversed(conditions):
+        words[where] = word
+    return words
 
 
 def _replaced(findings: pd.DataFrame, successors: Mapping[str, str], across: Crossing) -> Flags:
@@ -242,6 +271,8 @@ def _replaced(findings: pd.DataFrame, successors: Mapping[str, str], across: Cro
     Once the ledger names the successor, an old row that is still open stays `replaced`: that customer has just relinked, and
     asking again about the dead account would be a second contact for the same outage.
     """
+    if not successors:
+        return np.zeros(len(findings), dtype=bool)
     successor = findings["account_id"].map(dict(successors)).astype(object)
     in_ledger = flags(findings["in_ledger"])
     moved = flags(successor.notna()) & flags(successor != findings["account_id"].astype(object))
@@ -257,23 +288,43 @@ def _silenced(findings: pd.DataFrame, across: Crossing, suppressed_ids: Collecti
 
 def _disputed_authorizations(findings: pd.DataFrame) -> set[str]:
     """Authorizations whose accounts in Stripe name more than one holder, or a holder and none."""
-    rows = findings.loc[flags(findings["in_stripe"]) & flags(findings["authorization_id"].notna())]
-    holder = rows["holder_type"].fillna("") + "\x1f" + rows["account_holder_id"].fillna("")
-    distinct = holder.groupby(rows["authorization_id"], sort=False).nunique()
-    return {str(name) for name in distinct.index[distinct > 1]}
+    listed = flags(findings["in_stripe"]) & flags(findings["authorization_id"].notna())
+    rows = findings.loc[listed, ["authorization_id", "holder_type", "account_holder_id"]]
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    holder = pc.binary_join_element_wise(
+        *(pc.fill_null(table[name], "") for name in ("holder_type", "account_holder_id")), "\x1f"
+    )
+    ends = table.select(["authorization_id"]).append_column("holder", holder).group_by("authorization_id")
+    found = ends.aggregate([("holder", "min"), ("holder", "max")])
+    disputed = found.filter(pc.not_equal(found["holder_min"], found["holder_max"]))
+    return set(disputed["authorization_id"].to_pylist())
 
 
 def _by_authorization(findings: pd.DataFrame, wanted: Flags) -> Iterator[tuple[str, list[Row]]]:
     """All Stripe accounts of each authorization that has a wanted account, by authorization id."""
     chosen = findings["authorization_id"].isin(findings.loc[wanted, "authorization_id"].dropna().unique())
-    rows = plain_rows(
-        findings.loc[flags(chosen), list(REQUEST_COLUMNS)].sort_values(["authorization_id", "account_id"])
-    )
-    for name, group in groupby(rows, key=lambda row: str(row["authorization_id"])):
-        yield name, list(group)
+    sorted_rows = findings.loc[flags(chosen), list(REQUEST_COLUMNS)].sort_values(["authorization_id", "account_id"])
+    for start, end in _runs(sorted_rows["authorization_id"]):
+        rows = plain_rows(sorted_rows.iloc[start:end])
+        for name, group in groupby(rows, key=lambda row: str(row["authorization_id"])):
+            yield name, list(group)
 
 
-def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) -> tuple[list[Candidate], Decided]:
+def _runs(names: pd.Series) -> Iterator[tuple[int, int]]:
+    """Bounds of stretches of a sorted column, each some thousand rows long and ending where the name changes."""
+    codes, _ = pd.factorize(names)
+    bounds = np.append(np.flatnonzero(np.diff(codes)) + 1, len(codes)).tolist()
+    start = 0
+    for end in bounds:
+        if end - start >= _ROWS_AT_ONCE or end == len(codes):
+            if end > start:
+                yield start, end
+            start = end
+
+
+def _candidates(
+    findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs, *, with_rows: bool
+) -> tuple[list[Candidate], Decided]:
     """Authorizations that no standing fact rules out, by id; and the steps of those that one does."""
     breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
     left_out = {*inputs.successors, *inputs.suppressed_ids}
@@ -296,7 +347,7 @@ def _candidates(findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs) ->
                 or _widening_step(candidate, inputs)
             )
             if step is None:
-                candidates.append(candidate)
+                candidates.append(candidate if with_rows else replace(candidate, rows=(), covered=()))
                 break
             steps.append(step)
         else:

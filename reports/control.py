@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from reconcile.model import NextStep, OutcomeKind, Result
 from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, RESULTS
+from reports.table_building import of_merchant
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ def control_totals(tables: Mapping[str, pa.Table], inputs: Mapping[str, ControlI
     """
     totals: list[ControlTotal] = []
     for merchant, numbers in sorted(inputs.items()):
-        own = {name: table.filter(pc.equal(table["merchant"], merchant)) for name, table in tables.items()}
-        for name, left, right in _pairs(own, numbers):
+        for name, left, right in _pairs(of_merchant(tables, merchant), numbers):
             if left is not None and right is not None:
                 totals.append(ControlTotal(f"{merchant}: {name}", left, right))
     return totals

@@ -15,6 +15,7 @@ from reconcile.masking import mask
 from reconcile.model import OutcomeKind, Result, RunStamp
 from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, RESULTS
 from reports.control import ControlTotal, count_in, exposure_totals
+from reports.table_building import of_merchant
 
 CURED = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
 """Outcomes that brought back at least one account."""
@@ -191,7 +192,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
     """One merchant's part: of one that stopped before its report nothing is counted, since a zero would read as nothing found."""
     own = None
     if tables is not None:
-        own = {name: table.filter(pc.equal(table["merchant"], one.merchant)) for name, table in tables.items()}
+        own = of_merchant(tables, one.merchant)
         own = own if one.complete or own["accounts"].num_rows else None
     return {
         "merchant": one.merchant,

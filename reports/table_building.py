@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reconcile.masking import mask
 from reports.contract import TEXTS, TableContract, conform
@@ -21,6 +22,15 @@ def single_exposure(money: Mapping[str, int]) -> tuple[int | None, str | None]:
 def sorted_once(texts: Iterable[object]) -> list[str]:
     """The texts that there are, each once, in order."""
     return sorted({text for text in texts if isinstance(text, str) and text})
+
+
+def of_merchant(tables: Mapping[str, pa.Table], merchant: str) -> dict[str, pa.Table]:
+    """One merchant's rows of each table; where all are, no copy of them."""
+    own = {}
+    for name, table in tables.items():
+        theirs = pc.equal(table["merchant"], merchant)
+        own[name] = table if pc.all(theirs).as_py() else table.filter(theirs)
+    return own
 
 
 def masked(text: str | None) -> str | None:
@@ -45,7 +55,24 @@ def build_table(contract: TableContract, columns: Mapping[str, object]) -> pa.Ta
 
 def in_order(table: pa.Table, contract: TableContract) -> pa.Table:
     """The rows in the order of the contract's key."""
-    return table.sort_by([(name, "ascending") for name in contract.key]).combine_chunks()
+    # What the core gives is in order already, and sorting would copy it, a report of a million accounts with all its texts.
+    ordered = (
+        table if _is_in_order(table, contract.key) else table.sort_by([(name, "ascending") for name in contract.key])
+    )
+    return ordered.combine_chunks()
+
+
+def _is_in_order(table: pa.Table, key: Sequence[str]) -> bool:
+    """Whether each row's key is above that of the row before; False where that cannot be said."""
+    if table.num_rows < 2:
+        return True
+    if any(table[name].null_count for name in key):
+        return False
+    above: pa.ChunkedArray | pa.Array = pa.repeat(pa.scalar(False), table.num_rows - 1)
+    for name in reversed(key):
+        before, after = table[name].slice(0, table.num_rows - 1), table[name].slice(1)
+        above = pc.or_(pc.greater(after, before), pc.and_(pc.equal(after, before), above))
+    return bool(pc.all(above).as_py())
 
 
 def mask_texts(array: pa.Array | pa.ChunkedArray) -> pa.Array:

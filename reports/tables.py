@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -28,6 +28,8 @@ from reports.columns import (
 from reports.contract import conform
 from reports.request_tables import CONTACTED, time_of_asking
 from reports.table_building import build_table, in_order, single_exposure, sorted_once, split_lists, table_of_rows
+
+_ROWS_AT_ONCE = 10_000
 
 
 def accounts_table(merchant: str, findings: pd.DataFrame) -> pa.Table:
@@ -57,7 +59,6 @@ def authorizations_table(
     that is None.
     """
     check(findings, FINDINGS, "findings")
-    accounts_by_authorization = _accounts_in_question(findings)
     attempts: Counter[str] = Counter()
     last_request_at: dict[str, datetime] = {}
     for stored in requests:
@@ -69,34 +70,44 @@ def authorizations_table(
             attempts[authorization_id] += 1
         if asked_at is not None:
             last_request_at[authorization_id] = max(asked_at, last_request_at.get(authorization_id, asked_at))
-    rows = []
-    for authorization_id, accounts in accounts_by_authorization.items():
-        affected = [account for account in accounts if account["finding"] in AFFECTED_FINDINGS]
-        reviewed = [account for account in accounts if account["next_step"] == NextStep.REVIEW]
-        money = exposure_by_currency(affected)
-        exposure_minor, currency = single_exposure(money)
-        holders = {account["account_holder_id"] for account in accounts if account["in_stripe"]}
-        rows.append(
-            {
-                "merchant": merchant,
-                "authorization_id": authorization_id,
-                "account_holder_id": holders.pop() if len(holders) == 1 else None,
-                "institution_name": next(
-                    (one["institution_name"] for one in accounts if one["institution_name"]), None
-                ),
-                "accounts": sum(bool(account["in_stripe"]) for account in accounts),
-                "affected_accounts": len(affected),
-                "finding": _first(Finding, (account["finding"] for account in affected or reviewed)),
-                "next_step": _authorization_step([account["next_step"] for account in accounts]),
-                "attempts": attempts[authorization_id],
-                "last_request_at": last_request_at.get(authorization_id),
-                "exposure_minor": exposure_minor,
-                "currency": currency,
-                "exposure_by_currency": [f"{code}:{amount}" for code, amount in money.items()],
-                "references": sorted_once(account["reference"] for account in (*affected, *reviewed)),
-            }
-        )
-    return table_of_rows(AUTHORIZATIONS, rows)
+    parts = []
+    for accounts_by_authorization in _accounts_in_question(findings):
+        rows = [
+            _authorization_row(merchant, name, accounts, attempts[name], last_request_at.get(name))
+            for name, accounts in accounts_by_authorization.items()
+        ]
+        parts.append(table_of_rows(AUTHORIZATIONS, rows))
+    return in_order(pa.concat_tables(parts), AUTHORIZATIONS) if parts else table_of_rows(AUTHORIZATIONS, [])
+
+
+def _authorization_row(
+    merchant: str,
+    authorization_id: str,
+    accounts: Sequence[Mapping[str, object]],
+    attempts: int,
+    last_request_at: datetime | None,
+) -> dict[str, object]:
+    affected = [account for account in accounts if account["finding"] in AFFECTED_FINDINGS]
+    reviewed = [account for account in accounts if account["next_step"] == NextStep.REVIEW]
+    money = exposure_by_currency(affected)
+    exposure_minor, currency = single_exposure(money)
+    holders = {account["account_holder_id"] for account in accounts if account["in_stripe"]}
+    return {
+        "merchant": merchant,
+        "authorization_id": authorization_id,
+        "account_holder_id": holders.pop() if len(holders) == 1 else None,
+        "institution_name": next((one["institution_name"] for one in accounts if one["institution_name"]), None),
+        "accounts": sum(bool(account["in_stripe"]) for account in accounts),
+        "affected_accounts": len(affected),
+        "finding": _first(Finding, (account["finding"] for account in affected or reviewed)),
+        "next_step": _authorization_step([account["next_step"] for account in accounts]),
+        "attempts": attempts,
+        "last_request_at": last_request_at,
+        "exposure_minor": exposure_minor,
+        "currency": currency,
+        "exposure_by_currency": [f"{code}:{amount}" for code, amount in money.items()],
+        "references": sorted_once(account["reference"] for account in (*affected, *reviewed)),
+    }
 
 
 def combine(name: str, tables: Iterable[pa.Table]) -> pa.Table:
@@ -116,8 +127,11 @@ def exposure_by_currency(accounts: Iterable[Mapping[str, object]]) -> dict[str, 
     return dict(sorted(money.items()))
 
 
-def _accounts_in_question(findings: pd.DataFrame) -> dict[str, list[dict[str, object]]]:
-    """All accounts of each authorization that has an affected account or one to review, in order of account id."""
+def _accounts_in_question(findings: pd.DataFrame) -> Iterator[dict[str, list[dict[str, object]]]]:
+    """All accounts of each authorization that has an affected account or one to review, in order of account id; some authorizations at a time.
+
+    As Python values they take ten times the memory that they have as columns.
+    """
     source = pa.Table.from_pandas(findings, preserve_index=False)
     in_question = pc.or_kleene(
         pc.is_in(source["finding"], pa.array(AFFECTED_FINDINGS)), pc.equal(source["next_step"], str(NextStep.REVIEW))
@@ -139,12 +153,18 @@ def _accounts_in_question(findings: pd.DataFrame) -> dict[str, list[dict[str, ob
     chosen = (
         source.select(columns)
         .filter(pc.is_in(source["authorization_id"], wanted, skip_nulls=True))
-        .sort_by("account_id")
+        .sort_by([("authorization_id", "ascending"), ("account_id", "ascending")])
     )
     groups: dict[str, list[dict[str, object]]] = {}
-    for account in chosen.to_pylist():
-        groups.setdefault(account["authorization_id"], []).append(account)
-    return groups
+    for batch in chosen.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        for account in batch.to_pylist():
+            name = account["authorization_id"]
+            if name not in groups and len(groups) >= _ROWS_AT_ONCE:
+                yield groups
+                groups = {}
+            groups.setdefault(name, []).append(account)
+    if groups:
+        yield groups
 
 
 def _authorization_step(steps: Sequence[object]) -> str:
