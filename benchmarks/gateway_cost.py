@@ -121,7 +121,7 @@ def served(pages: int) -> Iterator[str]:
 
 
 def typed_package(url: str) -> int:
-    """The typed objects of the preview package, page after page."""
+    """The objects of whichever package is installed, page after page."""
     import stripe
 
     stripe.enable_telemetry = False
@@ -201,6 +201,20 @@ def gateway(url: str) -> int:
     return len(seen)
 
 
+def pull(url: str) -> int:
+    """The whole pull of a night by one cursor, to its columns."""
+    from jobs.adapters.rate_limiter import RateLimiter
+    from jobs.adapters.stripe_gateway import StripeGateway
+    from jobs.segments import walk
+    from reconcile.model import Scope
+
+    limiter = RateLimiter(requests_per_second=1e6, endpoint_requests_per_second=1e6)
+    target = StripeGateway(KEY, api_base=url, api_version=VERSION, limiter=limiter)
+    accounts = walk(target.list_accounts_page, Scope("main", "sandbox")).accounts
+    target.close()
+    return len(accounts)
+
+
 def records_only(pages: int) -> Callable[[str], int]:
     """Our reading alone, from bytes to records, without the wire."""
     from jobs.adapters.stripe_records import read_accounts
@@ -238,10 +252,12 @@ def main() -> None:
             command = [given.preview_python, __file__, "--typed-at", url, "--repeats", str(given.repeats)]
             typed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - as the caller named it
             rows.append(("preview package, typed objects, auto_paging_iter", float(typed.stdout)))
+        rows.append(("stable package, auto_paging_iter", cost_microseconds(typed_package, url, given.repeats)))
         rows.append(
             ("stable package, raw_request and its decoding", cost_microseconds(raw_package, url, given.repeats))
         )
         rows.append(("gateway, wire to records", cost_microseconds(gateway, url, given.repeats)))
+        rows.append(("pull, wire to columns", cost_microseconds(pull, url, given.repeats)))
         rows.append(("gateway, bytes to records", cost_microseconds(records_only(given.pages), url, given.repeats)))
     sys.stdout.write("| way | us CPU per account |\n|---|---|\n")
     for name, cost in rows:

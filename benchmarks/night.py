@@ -82,6 +82,8 @@ class Measured:
     peak_mib: float
     calls: int
     refused: int
+    paces: dict[str, tuple[int, float]]
+    """How often each endpoint was called, and the seconds from its first call to its last."""
 
 
 def main() -> None:
@@ -103,19 +105,22 @@ def main() -> None:
         commands=given.commands,
     )
     measured = measure(options)
-    sys.stdout.write("\n".join(table(options, measured)) + "\n")
+    sys.stdout.write("\n".join([*table(options, measured), "", *paces(options, measured)]) + "\n")
 
 
 def time_commands(config: Path, environment: dict[str, str]) -> Iterator[str]:
     """How long commands take that people wait for, on the records of the last night."""
     program = Path(sys.executable).with_name("relink")
     for arguments in (("--help",), ("status", "--config", str(config)), ("runs", "list", "--config", str(config))):
-        spent = []
+        walls, cpus = [], []
         for _ in range(COMMAND_REPEATS):
-            started = time.monotonic()
+            started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([program, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-            spent.append(time.monotonic() - started)
-        yield f"`relink {arguments[0]}`: median of {COMMAND_REPEATS} {statistics.median(spent):.2f} s"
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            walls.append(time.monotonic() - started)
+            cpus.append(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime)
+        medians = f"{statistics.median(walls):.2f} s, of CPU {statistics.median(cpus):.2f} s"
+        yield f"`relink {arguments[0]}`: median of {COMMAND_REPEATS} {medians}"
 
 
 def measure(options: Options) -> list[Measured]:
@@ -233,6 +238,16 @@ def table(options: Options, measured: list[Measured]) -> Iterator[str]:
             yield f"| {night} | script / job | " + " | ".join(f"{ratio:.1f}" for ratio in ratios) + " | |"
 
 
+def paces(options: Options, measured: list[Measured]) -> Iterator[str]:
+    """How much of the allowed rate each side used, where there is one: of the endpoints that it called a hundred times or more."""
+    for one in measured if options.rate else ():
+        for call, (count, seconds) in sorted(one.paces.items()):
+            if count >= 100 and seconds:
+                side = "script" if one.side == "peer" else "job"
+                share = (count - 1) / seconds / options.rate
+                yield f"night {one.night}, {side}: {call}: {count} calls in {seconds:.1f} s, {share:.1%} of {options.rate:g} a second"
+
+
 def machine() -> str:
     """What it ran on, without a name."""
     import platform
@@ -272,6 +287,7 @@ def _measured(side: str, night: int, spent: tuple[float, float, float], report: 
         peak_mib=peak,
         calls=sum(told["calls"].values()),
         refused=told["refused"],
+        paces={call: (told["calls"][call], seconds) for call, seconds in told["spans_seconds"].items()},
     )
 
 

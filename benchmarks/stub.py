@@ -45,6 +45,7 @@ class Stub:
         self._began = time.monotonic()
         self.first_page_at: float | None = None
         self.last_page_at: float | None = None
+        self.served: dict[str, list[float]] = {}
         self._allowed: dict[str, tuple[float, float]] = {}
 
     def date(self) -> bytes:
@@ -60,6 +61,8 @@ class Stub:
             return 200, json.dumps(self._control(query)).encode()
         endpoint = "/".join(parts.path.split("/")[:4])
         self.calls[f"{method} {endpoint}"] += 1
+        times = self.served.setdefault(f"{method} {endpoint}", [time.monotonic()] * 2)
+        times[1] = time.monotonic()
         if not self._admit(endpoint):
             self.refused += 1
             return (
@@ -151,6 +154,7 @@ class Stub:
             "refused": self.refused,
             "first_page_at": self.first_page_at,
             "last_page_at": self.last_page_at,
+            "spans_seconds": {call: last - first for call, (first, last) in self.served.items()},
         }
         if "latency" in query:
             self.latency_seconds = float(query["latency"])
