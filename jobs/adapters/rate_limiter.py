@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ LIVE_REQUESTS_PER_SECOND = 80.0
 SANDBOX_REQUESTS_PER_SECOND = 20.0
 
 _CREDIT_SECONDS = 0.05
+_SLIGHTLY_SLOWER = 0.9
 _SLOWER = 0.5
 _SLOWEST_SHARE = 1 / 20
 _RECOVERY_SECONDS = 30.0
@@ -36,7 +38,7 @@ class Pacer:
         self._configured = per_second
         self._rate = per_second
         self._rate_at = now
-        self._slowed_at = now - _SETTLING_SECONDS
+        self._slowed_at = -math.inf
         self._next_at = now
 
     def reserve(self, now: float) -> float:
@@ -46,10 +48,16 @@ class Pacer:
         return slot_at
 
     def slow_down(self, now: float) -> None:
-        """Halve the rate, once for the refusals of one burst."""
-        if now - self._slowed_at < _SETTLING_SECONDS:
+        """Lower the rate, once for the refusals of one burst: by a tenth where none came for 30 s, else by half.
+
+        Calls that a busy machine sends late may arrive together, and are refused though the pace is right. Halving for that would cost the calls of some
+        four seconds each time; where the rate is too high, more are refused a second later.
+        """
+        since = now - self._slowed_at
+        if since < _SETTLING_SECONDS:
             return
-        self._rate = max(self.rate(now) * _SLOWER, self._configured * _SLOWEST_SHARE)
+        share = _SLIGHTLY_SLOWER if since > _RECOVERY_SECONDS else _SLOWER
+        self._rate = max(self.rate(now) * share, self._configured * _SLOWEST_SHARE)
         self._slowed_at = now
 
     def rate(self, now: float) -> float:

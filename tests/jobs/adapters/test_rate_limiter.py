@@ -88,25 +88,36 @@ def test_a_busy_endpoint_keeps_no_other_waiting() -> None:
     assert sum(waits) < 0.2
 
 
-def test_a_burst_of_refusals_halves_the_rate_once() -> None:
-    """Twenty calls in flight that are refused together say the same thing."""
+def test_a_burst_of_refusals_lowers_the_rate_once() -> None:
+    """Twenty calls in flight that are refused together say the same thing; only refusals that go on halve the rate."""
     time = Time()
     target = limiter(time, 80, 20)
     for _ in range(20):
         target.slow_down("a", everything=True)
-    assert target.rates() == {"a": 10, "overall": 40}
+    assert target.rates() == {"a": 18, "overall": 72}
     time.now += 1
-    target.slow_down("a", everything=False)
-    assert target.rates()["a"] < 10
+    for _ in range(20):
+        target.slow_down("a", everything=False)
+    assert target.rates() == {"a": pytest.approx(9, abs=0.5), "overall": pytest.approx(74.7, abs=0.1)}
+
+
+def test_a_refusal_long_after_the_last_one_is_no_reason_to_halve() -> None:
+    time = Time()
+    pacer = Pacer(20, time.now)
+    for seconds, rate in ((0, 18), (31, 18), (5, 10), (5, 6.67)):
+        time.now += seconds
+        pacer.slow_down(time.now)
+        assert pacer.rate(time.now) == pytest.approx(rate, abs=0.01)
 
 
 def test_the_rate_recovers_to_what_is_configured_and_no_further() -> None:
     time = Time()
     pacer = Pacer(20, time.now)
+    pacer.slow_down(time.now - 1)
     pacer.slow_down(time.now)
-    assert pacer.rate(time.now) == 10
-    assert pacer.rate(time.now + 7.5) == pytest.approx(15)
-    assert pacer.rate(time.now + 15) == pytest.approx(20)
+    assert pacer.rate(time.now) == pytest.approx(9.33, abs=0.01)
+    assert pacer.rate(time.now + 7.5) == pytest.approx(14.33, abs=0.01)
+    assert pacer.rate(time.now + 16) == 20
     assert pacer.rate(time.now + 1000) == 20
 
 
@@ -124,6 +135,8 @@ def test_a_slower_rate_spaces_the_slots() -> None:
     time = Time()
     target = limiter(time, 1000, 20)
     target.acquire("a")
+    target.slow_down("a", everything=False)
+    time.now += 1
     target.slow_down("a", everything=False)
     times = sent_at(target, time, ["a"] * 3)
     assert times[2] - times[1] == pytest.approx(0.1, rel=0.1)
