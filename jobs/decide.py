@@ -12,6 +12,7 @@ import pandas as pd
 
 from jobs.adapters import records
 from jobs.adapters.lease import require_token
+from jobs.forecast import expect_lapses
 from jobs.night import Counted, MerchantNight
 from jobs.selection import FILE_COLUMNS, Selection
 from jobs.wiring import Wiring
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
-    """Give each account its finding, and open and close breakages by them (in memory)."""
+    """Give each account its finding, open and close breakages by them, and tell what will lapse (in memory)."""
     scope = night.merchant.scope
     accounts, ledger = night.accounts, night.ledger
     in_both = int(accounts["account_id"].isin(ledger["account_id"].array).sum())
@@ -50,6 +51,7 @@ def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
     )
     if not night.pulled:
         night.breakages = _without_closing(night.breakages, wiring, night)
+    night.expected_lapses = expect_lapses(wiring, night)
 
 
 def _without_closing(step: BreakageStep, wiring: Wiring, night: MerchantNight) -> BreakageStep:

@@ -17,6 +17,7 @@ from reconcile.breakages import BreakageStep
 from reconcile.model import BreakageKey, Holder, Outcome, Plan, RunStamp, StoredRequest, Successor
 from reconcile.orphans import ForeignSession, SessionHint
 from reconcile.outcomes import Look
+from reconcile.schedules import ExpectedLapses
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class MerchantNight:
     breakages: BreakageStep | None = None
     counted: Counted = field(default_factory=Counted)
     findings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    expected_lapses: tuple[ExpectedLapses, ...] = ()
     drop_released: bool = False
     released: tuple[BreakageKey, ...] = ()
     brakes: BrakeVerdict = field(default_factory=lambda: BrakeVerdict(frozenset(), frozenset(), ()))

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from jobs.logs import log_fields
 from jobs.night import MerchantNight
 from jobs.orphans import find_orphans
 from jobs.prune import prune_after_run
-from jobs.publish import publish, requests_of_night
+from jobs.publish import lapses_told, publish, requests_of_night
 from jobs.relink import relink, store_plan
 from jobs.settle import settle
 from jobs.signals import exit_code_of
@@ -327,7 +327,11 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
         complete=night.complete and night.why is None,
         held=bool(night.plan.held) and night.work.sends,
         why=mask(night.why or "; ".join(night.brakes.reasons)) or None,
-        counts={"findings": findings, "requests": len(night.plan.requests)},
+        counts={
+            "findings": findings,
+            "requests": len(night.plan.requests),
+            "expected_lapses": [asdict(lapses_told(one)) for one in night.expected_lapses],
+        },
     )
     _record_calls(wiring, night)
     _warn_of_allocation(wiring, scope)

@@ -15,6 +15,7 @@ from jobs.wiring import Wiring
 from reconcile.contacts import UNSENT, is_open
 from reconcile.errors import DatabaseError
 from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, State, StoredRequest, Successor
+from reconcile.schedules import ExpectedLapses
 from reports.columns import TABLES
 from reports.control import ControlInputs
 from reports.past_nights import looked_back
@@ -24,7 +25,7 @@ from reports.request_tables import (
     relink_outcomes_table,
     relink_requests_table,
 )
-from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
+from reports.summary import ApiCalls, ForeignSession, LapsesTold, MerchantRun, Orphans, PullTold, RunFacts
 from reports.tables import accounts_table, authorizations_table, combine
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def run_facts(
                 basis_date=night.snapshot_date,
                 quiet=night.quiet,
                 pull=_pull_told(night),
+                expected_lapses=[lapses_told(one) for one in night.expected_lapses],
             )
             for night in nights
         ],
@@ -203,6 +205,22 @@ def _pull_told(night: MerchantNight) -> PullTold | None:
         told_by_events=facts.told_by_events,
         drift_accounts=None if facts.drift is None else len(facts.drift),
         drift=(facts.drift or ())[:DRIFT_SHOWN],
+    )
+
+
+def lapses_told(one: ExpectedLapses) -> LapsesTold:
+    """What is expected of one bank, as plain values."""
+    schedule = one.schedule
+    return LapsesTold(
+        institution_name=schedule.institution_name,
+        lasts_days=schedule.days,
+        agreeing=schedule.agreeing,
+        observed=schedule.observed,
+        within_days=one.within_days,
+        logins=one.logins,
+        logins_by_date={on.isoformat(): logins for on, logins in one.logins_by_date.items()},
+        accounts=one.accounts,
+        exposure_by_currency=dict(one.exposure_by_currency),
     )
 
 

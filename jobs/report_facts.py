@@ -24,7 +24,7 @@ from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
 from reports.past_nights import LookedBack
-from reports.summary import ApiCalls, ForeignSession, MerchantRun, Orphans, PullTold, RunFacts
+from reports.summary import ApiCalls, ForeignSession, LapsesTold, MerchantRun, Orphans, PullTold, RunFacts
 
 _LETTERS: Mapping[str, str] = {
     NextStep.NONE: "n",
@@ -148,7 +148,9 @@ def pack(kept: KeptFacts) -> ReportFacts:
 def _merchant_run(values: Mapping[str, Any]) -> MerchantRun:
     pull = values.get("pull")
     told = None if pull is None else PullTold(**pull)
-    return MerchantRun(**{**values, "basis_date": _date(values["basis_date"]), "pull": told})
+    lapses = tuple(LapsesTold(**one) for one in values.get("expected_lapses", ()))
+    more = {"basis_date": _date(values["basis_date"]), "pull": told, "expected_lapses": lapses}
+    return MerchantRun(**{**values, **more})
 
 
 def unpack(stored: ReportFacts) -> KeptFacts:

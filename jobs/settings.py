@@ -183,6 +183,13 @@ class BrakeSettings(_Section):
     account_drop: Share = 0.02
 
 
+class ForecastSettings(_Section):
+    """Which logins are told to lapse soon, by how long logins at their bank have lasted; it decides nothing."""
+
+    enabled: bool = True
+    within_days: Annotated[int, Field(ge=1, le=90)] = 14
+
+
 class ReportSettings(_Section):
     """Where reports go and who may read them."""
 
@@ -252,6 +259,7 @@ class Settings(_Section):
     ledger: LedgerSettings = LedgerSettings()
     relink: RelinkSettings = RelinkSettings()
     brakes: BrakeSettings = BrakeSettings()
+    forecast: ForecastSettings = ForecastSettings()
     reports: ReportSettings = ReportSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     notify: NotifySettings = NotifySettings()

@@ -104,6 +104,7 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
             "last_complete_run": None,
             "last_attempt": None,
             "snapshot": None,
+            "expected_lapses": [],
             "reads_last_30_days": 0,
             "reads_last_30_days_by_purpose": {},
             "monthly_read_allocation": allocation,
@@ -121,10 +122,21 @@ def _merchant(settings: Settings, database: Database, name: str, scope: Scope | 
         "last_complete_run": None if complete is None else run_brief(complete),
         "last_attempt": None if attempt is None else run_brief(attempt),
         "snapshot": _snapshot(database, scope, now),
+        "expected_lapses": [] if complete is None else _expected_lapses(complete, scope),
         "reads_last_30_days": records.reads_last_30_days(database, scope, now),
         "reads_last_30_days_by_purpose": records.reads_by_purpose_30_days(database, scope, now),
         "monthly_read_allocation": allocation,
     }
+
+
+def _expected_lapses(run: records.StoredRun, scope: Scope) -> list[dict[str, Any]]:
+    """What the last complete run expected to lapse, by bank; runs of earlier versions expected nothing."""
+    return [
+        {"business_date": run.business_date.isoformat(), **told}
+        for one in run.merchants
+        if (one.merchant, one.mode) == (scope.merchant, scope.mode)
+        for told in one.counts.get("expected_lapses", ())
+    ]
 
 
 def _open_sessions(database: Database, scope: Scope) -> dict[str, Any]:

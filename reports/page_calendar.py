@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,6 +70,41 @@ def calendar(accounts: pa.Table, run_date: date) -> tuple[list[tuple[str, list[C
         ),
     )
     return weeks, grid
+
+
+def lapses_grid(summary: Mapping[str, Any]) -> Grid | None:
+    """Logins that lapse soon by how long logins at their bank have lasted; None where nothing lets expect any."""
+    told = [(one, each) for one in summary["merchants"] for each in one.get("expected_lapses", ())]
+    if not told:
+        return None
+    several = len(summary["merchants"]) > 1
+    lines = []
+    ordered = sorted(told, key=lambda pair: (-pair[1]["logins"], pair[1]["institution_name"], pair[0]["merchant"]))
+    for number, (one, each) in enumerate(ordered):
+        bank, key = each["institution_name"], f"lapses.{number}"
+        cells: tuple[Cell, ...] = (
+            (count(f"{key}.logins", each["logins"]),),
+            (count(f"{key}.accounts", each["accounts"]),),
+            money(key, each["exposure_by_currency"]),
+            f"{each['lasts_days']} days, as {each['agreeing']} of {each['observed']} did",
+        )
+        lines.append(Line(f"{bank} ({one['merchant']})" if several else bank, cells))
+    rows = "summary.json, merchants[].expected_lapses"
+    return Grid(
+        "lapses",
+        f"Logins expected to lapse within {told[0][1]['within_days']} days, by our own history of their bank",
+        ("Bank", "Logins", "Accounts", "Money at stake", "A login lasts"),
+        tuple(lines),
+        (
+            ("Logins", f"{rows}: logins, day by day in logins_by_date"),
+            ("Accounts", f"{rows}: accounts, open in the ledger"),
+            ("Money at stake", f"{rows}: exposure_by_currency"),
+            (
+                "A login lasts",
+                f"{rows}: lasts_days; the lapses that agreed, of all lapses and of logins that lasted longer",
+            ),
+        ),
+    )
 
 
 def _day(day: date, by_day: Mapping[date, Sequence[Row]], run_date: date) -> CalendarDay:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from reports import page_broken, page_past, page_requests
 from reports.control import exposure_totals
 from reports.page_broken import BROKEN_ROWS, MONEY_ROWS, UNDATED
-from reports.page_calendar import calendar
+from reports.page_calendar import calendar, lapses_grid
 from reports.page_model import Cell, Figure, Grid, KeyFigure, Line, Notice, Page, count, money, plural
 from reports.page_people import needs, notices
 from reports.page_pictures import bars, stacked, trend
@@ -84,6 +84,9 @@ def _reported(page: Page, summary: Mapping[str, Any], tables: Mapping[str, pa.Ta
     merchants = page_broken.merchants_grid(accounts, affected)
     if merchants is not None:
         grids["merchants"] = merchants
+    lapses = lapses_grid(summary)
+    if lapses is not None:
+        grids["lapses"] = lapses
     if changed is not None:
         grids["changes"] = changed[0]
     waiting = tuple(needs(summary, tables, requests))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -77,11 +77,29 @@ class PullTold:
 
 
 @dataclass(frozen=True, slots=True)
+class LapsesTold:
+    """Logins of a bank that by our own history lapse within so many days: they last `lasts_days`, as `agreeing` of `observed` logins say.
+
+    `logins_by_date` has ISO dates; `accounts` and the money, in minor units by currency, are of their open ledger rows.
+    """
+
+    institution_name: str
+    lasts_days: int
+    agreeing: int
+    observed: int
+    within_days: int
+    logins: int
+    logins_by_date: Mapping[str, int]
+    accounts: int
+    exposure_by_currency: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class MerchantRun:
     """How the run went for one merchant; `held` says that a brake holds its requests, which `held_plan_hash` releases.
 
     `quiet` is why nobody was contacted at that time. `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
-    `pull` says how tonight's was obtained, None where none was.
+    `pull` says how tonight's was obtained, None where none was. `expected_lapses` are by bank what its schedule lets expect.
     """
 
     merchant: str
@@ -94,6 +112,7 @@ class MerchantRun:
     basis_date: date | None = None
     quiet: str | None = None
     pull: PullTold | None = None
+    expected_lapses: Sequence[LapsesTold] = ()
 
     def basis(self, run_date: date) -> Basis | None:
         """What it stands on, seen from the report's business date."""
@@ -206,6 +225,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "why": None if one.why is None else mask(one.why),
         "quiet": one.quiet,
         "pull": None if one.pull is None else one.pull.as_json(),
+        "expected_lapses": [asdict(each) for each in one.expected_lapses],
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
         "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),

@@ -20,7 +20,7 @@ Snapshots (`records_snapshots`)
     snapshots_between(database, scope, first, last); drift_since(database, scope, first) -> int
 
 Account history (`records_history`), frames in the `frames.HISTORY` contract
-    append_history(database, scope, run_id, changed) -> int; latest_history(database, scope, as_of=None)
+    append_history(database, scope, run_id, changed) -> int; latest_history(database, scope, as_of=None); troubled_history(database, scope)
     history_of(database, scope, account_ids, authorization_ids, holder_ids)
 
 Accounts that the brakes know (`records_affected`)
@@ -135,7 +135,7 @@ from jobs.adapters.records_contacts import (
     unknown_requests,
 )
 from jobs.adapters.records_decisions import StoredDecision, decisions_about, record_changed_decisions
-from jobs.adapters.records_history import append_history, history_of, latest_history
+from jobs.adapters.records_history import append_history, history_of, latest_history, troubled_history
 from jobs.adapters.records_ledger import LedgerChange, ledger_chunks, ledger_rows, load_ledger
 from jobs.adapters.records_orphans import (
     add_foreign_sessions,
@@ -323,6 +323,7 @@ __all__ = [
     "successors",
     "successors_of",
     "successors_of_run",
+    "troubled_history",
     "unfinished_counts",
     "unfinished_run_ids",
     "unfinished_runs",

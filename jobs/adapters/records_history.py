@@ -98,6 +98,15 @@ def history_of(
     return _frame(database, queries).drop_duplicates(["account_id", "observed_at"], ignore_index=True)
 
 
+def troubled_history(database: Database, scope: Scope) -> pd.DataFrame:
+    """Every row of the accounts that ever were inactive or required a relink, by account and time, in the `frames.HISTORY` contract."""
+    mark = _mark(database)
+    own = f"merchant = {mark} AND mode = {mark}"
+    ever = f"SELECT account_id FROM {_TABLE} WHERE {own} AND (stripe_status = 'inactive' OR action = 'relink_required')"  # noqa: S608
+    query = f"SELECT {{columns}} FROM {_TABLE} WHERE {own} AND account_id IN ({ever})"  # noqa: S608
+    return _frame(database, [(query, [scope.merchant, scope.mode] * 2)])
+
+
 def _mark(database: Database) -> str:
     return "?" if database.kind == "sqlite" else "%s"
 

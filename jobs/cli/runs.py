@@ -255,6 +255,11 @@ def _lines_of_merchant(one: dict[str, Any], *, running: bool) -> Iterator[str]:
         if snapshot is None
         else f"snapshot: {snapshot['accounts']} accounts, {snapshot['age_hours']} hours old, {snapshot['obtained']}, all listed on {snapshot['full_date']}"
     )
+    for each in one["expected_lapses"]:
+        yield (
+            f"{shown(each['institution_name'])}: {each['logins']} logins expected to lapse within {each['within_days']} days of "
+            f"{each['business_date']}: they last {each['lasts_days']} days, by our own history of {each['agreeing']} of {each['observed']}"
+        )
     allocation = one["monthly_read_allocation"]
     of = "no allocation set" if allocation is None else f"of {allocation} allowed"
     purposes = ", ".join(f"{count} {purpose}" for purpose, count in one["reads_last_30_days_by_purpose"].items())
