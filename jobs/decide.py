@@ -212,7 +212,9 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
         night.findings.loc[night.findings["next_step"].isin([str(step) for step in ELIGIBLE_STEPS]), "authorization_id"]
     )
     decided = decisions_of(night.findings, night.plan) if night.work.sends else set()
-    eligible = [one.key for one in breakages.open if one.eligible_at is None and one.key.authorization_id in reached]
+    # A command that only looks asks nobody, so that no ladder counts from its day.
+    may_start = [one.key for one in breakages.open if one.eligible_at is None] if night.work.sends else []
+    eligible = [key for key in may_start if key.authorization_id in reached]
 
     def work(connection: Any) -> None:
         if wiring.lease is not None:

@@ -10,6 +10,7 @@ import pytest
 from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.settings import parse_settings
+from jobs.work import Work
 from reconcile.errors import SettingsError
 from tests.jobs.nights import SCOPE, Nights, assert_ties, steps, table
 
@@ -155,6 +156,17 @@ def test_an_outage_is_eligible_from_its_first_night_that_nothing_held_back(night
     with open_database(nights.database_url) as database:
         found = records.open_breakages(database, SCOPE)
     assert {str(one.eligible_at)[:10] for one in found} == {"2026-11-03"}
+
+
+def test_a_command_that_only_looks_starts_no_ladder(nights: Nights) -> None:
+    """Two outages wait behind a cap; a collect on a day without a night finds the cap unspent, and still asks nobody."""
+    nights.sections["relink"] = {"ladder_days": [0, 4], "max_requests_per_run": 1}
+    nights.run()
+    nights.world.advance(days=1)
+    nights.run(Work("collect", from_stored=True, collect_everything=True, sends=False))
+    with open_database(nights.database_url) as database:
+        found = [one.eligible_at for one in records.open_breakages(database, SCOPE)]
+    assert sorted(str(one)[:10] for one in found) == ["2026-11-02", "None", "None"]
 
 
 @pytest.mark.parametrize(
