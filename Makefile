@@ -9,6 +9,7 @@
 #   make example-check  the same driven in Chromium: every answer, by modal and by hosted page, then a search for secrets (part of make look)
 #   make deploy-check  cron/ before a real cron daemon, systemd and the Kubernetes schemas; says what it needs (root, Debian's cron and systemd)
 #   make month    a month of simulated nights whose reports are all lost and made again, about two minutes
+#   make nights   forty nights over 5,000 accounts, judged by what customers and banks really did, some minutes (NIGHTS_OPTIONS="--seed 2")
 #   make model    the sequences of RELIABILITY.md, over an hour (fewer: make model SEQUENCES=100)
 #   make bench    the whole night beside a plain script on the same libraries (BENCH_OPTIONS="--accounts 1000000 --ledger postgresql")
 #   make bench-reconcile  stored nights reconciled at once and in parts (RECONCILE_OPTIONS="--accounts 10000000 --ways parts")
@@ -28,6 +29,7 @@ TEST_WORKERS ?= auto
 DEMO_OPTIONS ?=
 LOOK_OPTIONS ?=
 BENCH_OPTIONS ?=
+NIGHTS_OPTIONS ?=
 TRIALS ?= 10000
 STARTS ?= 200
 SEQUENCES ?= 2000
@@ -38,7 +40,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutants model month look example example-check deploy-check bench bench-reconcile check fix columns sandbox behaviours lock
+.PHONY: help install demo test chaos mutants model month nights look example example-check deploy-check bench bench-reconcile check fix columns sandbox behaviours lock
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,3\}//p' Makefile
@@ -101,6 +103,9 @@ bench-reconcile: $(INSTALLED)
 
 month: $(INSTALLED)
 	$(BIN)/python -m tests.jobs.rough_month
+
+nights: $(INSTALLED)
+	$(BIN)/python -m tests.forty_nights $(NIGHTS_OPTIONS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -255,6 +255,7 @@ def _successor(state: State, session: Session, new: Authorization, old: Account,
             numbers=() if old.subcategory not in ("checking", "savings") else changes.PLAIN_NUMBERS,
             created=state.now,
             refreshed_at=state.now,
+            replaces=old.id,
         )
         new.accounts.append(account)
         state.index_account(account)
