@@ -255,9 +255,9 @@ def _successor(state: State, session: Session, new: Authorization, old: Account,
             numbers=() if old.subcategory not in ("checking", "savings") else changes.PLAIN_NUMBERS,
             created=state.now,
             refreshed_at=state.now,
-            replaces=old.id,
         )
         new.accounts.append(account)
+        state.lives_on.setdefault(old.id, []).append(account.id)
         state.index_account(account)
         if changes.has_tokenized_numbers(account):
             account.numbers = ()

@@ -74,10 +74,7 @@ class Authorization:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """A bank account as Financial Connections shows it.
-
-    `replaces` is the truth that Stripe does not tell: the id under which the same account was linked before.
-    """
+    """A bank account as Financial Connections shows it."""
 
     id: str
     authorization: Authorization
@@ -97,7 +94,6 @@ class Account:
     expected_at: int | None = None
     broken_at: int = 0
     refreshing: tuple[str, ...] = ()
-    replaces: str | None = None
     position: int = -1
 
     @property

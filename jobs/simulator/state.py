@@ -76,6 +76,8 @@ class State:
         self.calls: Counter[str] = Counter()
         self.log: deque[LoggedCall] = deque(maxlen=LOG_LENGTH)
         self.effects: list[Effect] = []
+        self.lives_on: dict[str, list[str]] = {}
+        """What no bank tells: the accounts that each account was linked again as."""
         self.secrets: set[str] = set()
 
     def draws(self, *purpose: object) -> Draws:

@@ -176,7 +176,7 @@ class Customers:
             made = self.world.add_account(
                 new.id, last4=account.last4, subcategory=account.subcategory, permissions=account.permissions
             )
-            made.replaces = account.id
+            self.world.lives_on.setdefault(account.id, []).append(made.id)
             self.fresh_links[made.id] = account.id
             self._announce([made])
 

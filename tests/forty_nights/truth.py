@@ -100,9 +100,9 @@ def successors_of(world: World, moved: Mapping[str, set[str]]) -> Successors:
         moved: accounts that kept their id, with the authorizations to which they moved.
     """
     found: dict[str, dict[str, set[str]]] = {}
-    for account in world.accounts.values():
-        if account.replaces is not None:
-            found.setdefault(account.replaces, {}).setdefault(account.authorization.id, set()).add(account.id)
+    for old, copies in world.lives_on.items():
+        for new in copies:
+            found.setdefault(old, {}).setdefault(world.accounts[new].authorization.id, set()).add(new)
     for account_id, authorizations in moved.items():
         for authorization_id in authorizations:
             found.setdefault(account_id, {}).setdefault(authorization_id, set()).add(account_id)
