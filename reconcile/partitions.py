@@ -20,7 +20,7 @@ Numbers = NDArray[np.int64]
 UNDIVIDED_ROWS = 500_000
 """Up to so many accounts are judged at once, which is quicker; above, memory would grow with them."""
 
-ROWS_PER_PART = 250_000
+ROWS_PER_PART = 100_000
 """About so many accounts make a part."""
 
 _HASHED_CHARACTERS = 8

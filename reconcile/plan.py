@@ -83,6 +83,12 @@ class PlanInputs:
     quiet: str | None = None
     quiet_until: Mapping[Bank, date] = field(default_factory=dict)
     eligible_dates: Mapping[BreakageKey, date] = field(default_factory=dict)
+    breakage_of: Mapping[tuple[str, str], BreakageKey] = field(init=False, repr=False, compare=False)
+    """The open breakage of an authorization and a kind, worked out once for all parts of a world."""
+
+    def __post_init__(self) -> None:
+        by_pair = {(one.key.authorization_id, one.key.kind): one.key for one in self.breakages}
+        object.__setattr__(self, "breakage_of", by_pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +332,6 @@ def _candidates(
     findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs, *, with_rows: bool
 ) -> tuple[list[Candidate], Decided]:
     """Authorizations that no standing fact rules out, by id; and the steps of those that one does."""
-    breakages = {(one.key.authorization_id, one.key.kind): one.key for one in inputs.breakages}
     left_out = {*inputs.successors, *inputs.suppressed_ids}
     waiting = set(values_of(findings.loc[undecided, "account_id"]))
     decided: Decided = {}
@@ -335,7 +340,7 @@ def _candidates(
         covered = covered_accounts(rows, left_out)
         # One of several payments accounts may itself be a person's to look at, or its reason be off; then it is not its turn.
         possible = [
-            _candidate(authorization_id, rows, part, breakages, inputs)
+            _candidate(authorization_id, rows, part, inputs)
             for part in covered_at_once(covered)
             if any(row["account_id"] in waiting for row in part)
         ]
@@ -361,11 +366,10 @@ def _candidate(
     authorization_id: str,
     rows: Sequence[Row],
     covered: Sequence[Row],
-    breakages: Mapping[tuple[str, str], BreakageKey],
     inputs: PlanInputs,
 ) -> Candidate:
     reason = next(kind for kind in AFFECTED_NAMES if any(row["finding"] == kind for row in covered))
-    breakage = breakages.get((authorization_id, str(KIND_OF_FINDING[reason])))
+    breakage = inputs.breakage_of.get((authorization_id, str(KIND_OF_FINDING[reason])))
     if breakage is None:
         raise ValueError(f"authorization {authorization_id} has no open breakage for {reason}")
     first = next(row for row in covered if row["finding"] == reason)
@@ -535,4 +539,7 @@ def _decisions(
         standing = chosen.get(name)
         if standing is None or order[str(step)] < order[str(standing[0])]:
             chosen[name] = (NextStep(str(step)), str(detail))
-    return tuple(AuthorizationDecision(name, str(step), detail) for name, (step, detail) in sorted(chosen.items()))
+    words = {
+        step: str(step) for step in NextStep
+    }  # one object for each, since a decision is kept for every affected authorization
+    return tuple(AuthorizationDecision(name, words[step], detail) for name, (step, detail) in sorted(chosen.items()))
