@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -37,6 +37,7 @@ SETTINGS: Json = {
     "reasons": list(AFFECTED),
     "causes_to_review": [],
     "expiring_within_days": 14,
+    "ladder_days": None,
     "cooldown_days": 4,
     "max_attempts": 4,
     "pending_days": 7,
@@ -274,6 +275,7 @@ class Reading:
         self.successors: dict[str, tuple[str, str, Request]] = {}
         self.inactive_since: dict[str, tuple[datetime, str]] = {}
         self.is_first_night = True
+        self.eligible_on: dict[tuple[str, str, int], date] = {}
         self.last_at = datetime.min.replace(tzinfo=UTC)
 
     # --- what is found
@@ -397,6 +399,10 @@ class Reading:
                     found[account_id].next_step = step
             else:
                 waiting.append((self._urgency(covered, found, authorization), request, account_ids))
+            if step in ("", "open_session", "attempts_exhausted", "cooldown"):
+                # A cap takes it back below: the days of a ladder begin once nothing holds the outage back.
+                for outage in self._outages_of(authorization):
+                    self.eligible_on.setdefault(outage, today)
         waiting.sort(key=lambda each: each[0])
         made: list[Request] = []
         for _, request, account_ids in waiting:
@@ -408,12 +414,22 @@ class Reading:
                 >= self.settings["max_requests_per_institution"]
             ):
                 step = "capped"
+                for outage in self._outages_of(request.authorization):
+                    if self.eligible_on.get(outage) == today:
+                        del self.eligible_on[outage]
             else:
                 step = "request"
                 made.append(request)
             for account_id in account_ids:
                 found[account_id].next_step = step
         return made
+
+    def _outages_of(self, authorization: str) -> list[tuple[str, str, int]]:
+        return [
+            (each, kind, self.breakage_numbers[each, kind])
+            for each, kind in self.breakages_open
+            if each == authorization
+        ]
 
     def _own_step(
         self,
@@ -486,9 +502,17 @@ class Reading:
         contacts = [each for each in self.requests if each.is_contact]
         if sum(1 for each in contacts if each.breakage == request.breakage) >= self.settings["max_attempts"]:
             return "attempts_exhausted"
+        ladder = self.settings["ladder_days"]
+        if ladder is not None:
+            begun = self.eligible_on.get(request.breakage, today)
+            if request.attempt > len(ladder):
+                return "attempts_exhausted"
+            if (today - begun).days < ladder[request.attempt - 1]:
+                return "cooldown"
+        apart = self.settings["cooldown_days"] if ladder is None else 2
         for each in contacts:
             same = each.breakage == request.breakage or (each.holder == request.holder and each.outcome != "rejected")
-            if same and (today - each.made_on).days < self.settings["cooldown_days"]:
+            if same and (today - each.made_on).days < apart:
                 return "cooldown"
         if not self.settings["allow_widening"] and request.widens:
             return "review"
@@ -610,7 +634,7 @@ class Reading:
                     request.outcome = outcome
                     return
             # An answer of which nothing shows ages like none at all; nobody could ever be asked again otherwise.
-            is_old = (today - request.made_on).days > self.settings["pending_days"]
+            is_old = self.is_given_up(request, today)
             request.outcome = "expired" if is_old else "pending"
         elif result and result.get("authorization"):
             self._succeed_elsewhere(request, result["authorization"], stripe)
@@ -622,10 +646,20 @@ class Reading:
             request.outcome = "review"
         elif cured == len(request.covered):
             request.outcome = "healed"
-        elif (today - request.made_on).days > self.settings["pending_days"]:
+        elif self.is_given_up(request, today):
             request.outcome = "expired"
         else:
             request.outcome = "pending"
+
+    def is_given_up(self, request: Request, today: date) -> bool:
+        """Whether a session has waited long enough: `pending_days`, or with a ladder until the day before its next step."""
+        ladder = self.settings["ladder_days"]
+        if ladder is None or request.attempt >= len(ladder):
+            return bool((today - request.made_on).days > self.settings["pending_days"])
+        begun = self.eligible_on.get(request.breakage, request.made_on)
+        # A step that came late moves no later one, but two contacts are two dates apart.
+        next_step = max(begun + timedelta(days=ladder[request.attempt]), request.made_on + timedelta(days=2))
+        return today >= next_step
 
     def _succeed_elsewhere(self, request: Request, new_authorization: str, stripe: dict[str, Json]) -> None:
         request.new_authorization = new_authorization
