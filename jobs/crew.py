@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
 
 _News = TypeVar("_News")
 
@@ -30,13 +33,27 @@ class Crew(Generic[_News]):
         self._threads: list[threading.Thread] = []
 
     def hand(self, work: Callable[[], _News]) -> None:
-        """Have a call made by whoever is free first."""
-        self._waiting.put(work)
+        """Have a call made by whoever is free first.
+
+        Raises:
+            RuntimeError: not even one thread could be started, so nobody would ever make it; it was not taken.
+        """
         if len(self._threads) < self._most:
             name = f"relink-{self._name}-{len(self._threads)}"
             run = contextvars.copy_context().run
-            self._threads.append(threading.Thread(target=run, args=(self._work,), name=name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=run, args=(self._work,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if not self._threads:
+                    raise
+                logger.warning(
+                    "%d threads share the work, since no further one could be started: %s", len(self._threads), error
+                )
+                self._most = len(self._threads)
+            else:
+                self._threads.append(thread)
+        self._waiting.put(work)
 
     def tell(self, news: _News) -> None:
         """Tell something before a call is over; for the threads."""

@@ -76,7 +76,7 @@ def past_records(
     open_keys = {one.key for one in open_before}
     own = set(taken_over)
     requests = [one for one in known if one.run_id == stamp.run_id or one.request.request_id in own]
-    handed_over_since = datetime.combine(guards, time(), UTC) - timedelta(days=1)
+    began = datetime.combine(guards, time(), UTC) - timedelta(days=1)
 
     reported = {*settled, *(one.request.request_id for one in requests)}
 
@@ -88,7 +88,7 @@ def past_records(
             or one.state in (State.PLANNED, State.ATTEMPTING, State.UNKNOWN)
             or was_open
             or one.business_date >= guards
-            or (one.offered_at is not None and one.offered_at >= handed_over_since)
+            or any(at is not None and at >= began for at in (one.attempting_at, one.offered_at))
         )
 
     def is_followed(one: StoredRequest) -> bool:

@@ -23,6 +23,9 @@ def store_plan(wiring: Wiring, night: MerchantNight) -> None:
     """Store every request with the bytes that will be sent, before any is.
 
     Where one's contact turns out to be recorded already, that one is left out, `not_sent` and with the reason, and hinders no other.
+
+    Raises:
+        LeaseLost: another run took over; nothing was stored.
     """
     api_version = wiring.settings.stripe.api_version
     planned = [
@@ -32,17 +35,18 @@ def store_plan(wiring: Wiring, night: MerchantNight) -> None:
     if not planned:
         return
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
+    run_id, on, fence = stamp.run_id, stamp.business_date, None if wiring.lease is None else wiring.lease.token
     try:
-        records.plan_requests(database, scope, stamp.run_id, stamp.business_date, planned, wiring.clock())
+        records.plan_requests(database, scope, run_id, on, planned, wiring.clock(), fence)
         return
     except records.ContactTaken as taken:
         logger.warning("the requests are stored one by one, since not all can be: %s", taken)
     for one in planned:
         try:
-            records.plan_requests(database, scope, stamp.run_id, stamp.business_date, [one], wiring.clock())
+            records.plan_requests(database, scope, run_id, on, [one], wiring.clock(), fence)
         except records.ContactTaken as taken:
             request, why = one[0], str(taken)
-            records.plan_taken(database, scope, stamp.run_id, stamp.business_date, request, wiring.clock(), why)
+            records.plan_taken(database, scope, run_id, on, request, wiring.clock(), why)
             night.skipped.append((request.authorization_id, why))
 
 

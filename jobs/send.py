@@ -84,7 +84,11 @@ def conclude(
     if isinstance(answer, CallFailure):
         _record_failure(wiring, stored, answer, replay=replay)
         return answer
-    _record_created(wiring, stored.request.request_id, answer)
+    # A replay to which Stripe had no stored answer made the session now: the first attempt had never reached it.
+    made_now = replay and not answer.replayed
+    _record_created(
+        wiring, stored.request.request_id, answer, (answer.server_at or wiring.clock()) if made_now else None
+    )
     if answer.livemode != (merchant.scope.mode == "live"):
         raise ModeMismatch(
             f"merchant {merchant.scope.merchant}: Stripe made session {answer.session_id} in another mode than {merchant.scope.mode}; "
@@ -137,7 +141,7 @@ def state_after(failure: CallFailure, *, replay: bool = False) -> State:
     return State.ATTEMPTING
 
 
-def _record_created(wiring: Wiring, request_id: str, created: SessionCreated) -> None:
+def _record_created(wiring: Wiring, request_id: str, created: SessionCreated, requested_at: datetime | None) -> None:
     now, session_id = wiring.clock(), created.session_id
     try:
         records.record_result(
@@ -148,6 +152,7 @@ def _record_created(wiring: Wiring, request_id: str, created: SessionCreated) ->
             calls=created.wire_attempts,
             session_id=session_id,
             stripe_request_id=created.request_id,
+            requested_at=requested_at,
         )
     except records.ContactTaken:
         # A run that took over has given the request up while this one waited for Stripe; what Stripe answered is known better.

@@ -113,10 +113,16 @@ class Sender:
             self.send(stored)
             return
         may_send = self._begin(stored, None)
-        if may_send is not None:
-            self._under_way += 1
-            self._under_way_of[stored.request.institution_name or ""] += 1
+        if may_send is None:
+            return
+        try:
             self._crew.hand(partial(_post_apart, self._merchant, stored, _StoppableLeave(may_send, self._stopping)))
+        except RuntimeError as error:
+            logger.warning("requests are sent one after the other, since no thread could be started: %s", error)
+            self._conclude(stored, post(self._merchant, stored, may_send))
+            return
+        self._under_way += 1
+        self._under_way_of[stored.request.institution_name or ""] += 1
 
     def _at_once(self) -> int:
         return min(AT_ONCE, max(1, 1 + self._answers - FAILURES_IN_A_ROW))

@@ -84,7 +84,8 @@ def sum_up_contacts(
         if stored.state in UNSENT:
             continue
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
-        first_request[key] = min(first_request.get(key, stored.business_date), stored.business_date)
+        asked_on = session_date(stored, stamp)
+        first_request[key] = min(first_request.get(key, asked_on), asked_on)
         if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
             today[stored.request.institution_name or ""] += 1
         forgiven = stored.state == State.REJECTED and stored.request.request_id in tried_again
@@ -156,10 +157,27 @@ def is_attempt(stored: StoredRequest) -> bool:
     return True
 
 
-def contact_date(stored: StoredRequest, stamp: RunStamp) -> date:
-    """The business date on which the customer was asked: of the handing over where there was one, else of the request.
+def session_date(stored: StoredRequest, stamp: RunStamp) -> date:
+    """The business date on which Stripe was asked for the session: that of its run, or a later one.
 
-    What a resumed or repeated run asked counts from the day on which it did, so that nobody is asked again too soon.
+    What a resumed or repeated run asked counts from the day on which it did, and so does a session that only the replay of a lost call made:
+    so that nobody is asked again too soon, and everybody has as many days for an answer.
     """
-    moments = [stored.offered_at, stored.attempting_at if stored.request.origin in LATE_ORIGINS else None]
+    late = stored.attempting_at if stored.request.origin in LATE_ORIGINS else None
+    moments = (late, stored.requested_at if _made_by_replay(stored) else None)
     return max([stored.business_date, *(stamp.date_of(moment) for moment in moments if moment is not None)])
+
+
+def contact_date(stored: StoredRequest, stamp: RunStamp) -> date:
+    """The business date on which the customer was asked: of the handing over where there was one, else of the session."""
+    asked = session_date(stored, stamp)
+    return asked if stored.offered_at is None else max(asked, stamp.date_of(stored.offered_at))
+
+
+def _made_by_replay(stored: StoredRequest) -> bool:
+    """Whether Stripe was asked later than the first attempt, which then never reached it; one that is followed was asked before."""
+    return (
+        stored.requested_at is not None
+        and stored.attempting_at is not None
+        and stored.requested_at > stored.attempting_at
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
+from reconcile.contacts import session_date
 from reconcile.model import Breakage, BreakageKey, NextStep, RunStamp, StoredRequest
 from reconcile.policy import RelinkPolicy
 
@@ -43,17 +44,20 @@ def step_due(policy: RelinkPolicy, attempts: int, eligible: date) -> date | None
     return eligible + timedelta(days=policy.ladder_days[attempts])
 
 
-def answer_until(stored: StoredRequest, policy: RelinkPolicy, eligible_dates: Mapping[BreakageKey, date]) -> date:
+def answer_until(
+    stored: StoredRequest, policy: RelinkPolicy, stamp: RunStamp, eligible_dates: Mapping[BreakageKey, date]
+) -> date:
     """The last business date on which a request's answer is waited for; after it an unanswered one is `expired`.
 
     Under a ladder it is the day before the next step, which would otherwise find the session of the step before still open; after the
-    last step it is `pending_days`, as without a ladder.
+    last step it is `pending_days`, as without a ladder. Both count from the day on which the session was asked for.
     """
-    last = stored.business_date + timedelta(days=policy.pending_days)
+    asked_on = session_date(stored, stamp)
+    last = asked_on + timedelta(days=policy.pending_days)
     if policy.ladder_days is None or stored.request.attempt >= len(policy.ladder_days):
         return last
-    began = stored.business_date - timedelta(days=policy.ladder_days[stored.request.attempt - 1])
+    began = asked_on - timedelta(days=policy.ladder_days[stored.request.attempt - 1])
     due = step_due(policy, stored.request.attempt, eligible_dates.get(stored.request.breakage, began))
     if due is None:
         return last
-    return max(due, stored.business_date + timedelta(days=MINIMUM_DAYS)) - timedelta(days=1)
+    return max(due, asked_on + timedelta(days=MINIMUM_DAYS)) - timedelta(days=1)

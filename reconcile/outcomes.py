@@ -11,7 +11,7 @@ import pandas as pd
 
 from reconcile.classify import flags
 from reconcile.comparison import PastStates, others_cured
-from reconcile.contacts import is_open
+from reconcile.contacts import is_open, session_date
 from reconcile.ladder import answer_until
 from reconcile.model import (
     PROVISIONAL,
@@ -305,15 +305,15 @@ def is_provisional(stored: StoredRequest, stamp: RunStamp) -> bool:
 
 
 def age_days(stored: StoredRequest, stamp: RunStamp) -> int:
-    """Business dates since the request, never negative."""
-    return max(0, (stamp.business_date - stored.business_date).days)
+    """Business dates since Stripe was asked for the session, never negative."""
+    return max(0, (stamp.business_date - session_date(stored, stamp)).days)
 
 
 def _overdue(
     stored: StoredRequest, policy: RelinkPolicy, stamp: RunStamp, eligible_dates: EligibleDates | None
 ) -> bool:
     """Whether the answer is waited for no longer."""
-    return stamp.business_date > answer_until(stored, policy, eligible_dates or {})
+    return stamp.business_date > answer_until(stored, policy, stamp, eligible_dates or {})
 
 
 def unmatched_accounts(requests: Sequence[StoredRequest], successors: Mapping[str, str]) -> frozenset[str]:
@@ -331,8 +331,9 @@ def unmatched_accounts(requests: Sequence[StoredRequest], successors: Mapping[st
 
 def _checkpoint_due(stored: StoredRequest, stamp: RunStamp) -> bool:
     """Whether day 1 or day 3 has come and the session was not read since, so that a missed night is made up for."""
-    checked: date = stored.business_date if stored.last_checked_at is None else stamp.date_of(stored.last_checked_at)
-    checked_age = (checked - stored.business_date).days
+    asked_on = session_date(stored, stamp)
+    checked: date = asked_on if stored.last_checked_at is None else stamp.date_of(stored.last_checked_at)
+    checked_age = (checked - asked_on).days
     return any(checked_age < day <= age_days(stored, stamp) for day in READ_ON_DAYS)
 
 

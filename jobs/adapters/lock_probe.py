@@ -44,7 +44,7 @@ def this_process(name: str, ttl_seconds: float) -> Holder:
 
 def to_text(holder: Holder) -> str:
     """A holder as it is stored."""
-    return json.dumps(asdict(holder), sort_keys=True)
+    return json.dumps(asdict(holder))
 
 
 def from_text(stored: str | None) -> Holder | None:

@@ -36,7 +36,7 @@ Breakages and successors (`records_breakages`)
     successors_of(database, scope, account_ids, authorization_ids) -> [(matched_at, run_id, Successor)]
 
 Requests, written (`records_requests`)
-    * plan_requests(database, scope, run_id, business_date, [(request, body, api_version)], at)
+    * plan_requests(database, scope, run_id, business_date, [(request, body, api_version)], at, fence)
     plan_taken(database, scope, run_id, business_date, request, at, why)
     * mark_attempting(database, request_id, at, fence, *, replay=False)
     record_result(database, request_id, state, at, *, calls, session_id, error_type, error_code, error_message, http_status,

@@ -51,17 +51,22 @@ def plan_requests(
     business_date: date,
     planned: Sequence[tuple[RelinkRequest, str, str]],
     at: datetime,
+    fence: LeaseToken | None = None,
 ) -> None:
     """Store requests before anything is sent, all or none, committed on return.
 
     Args:
         planned: each request with its body as it will be sent and the API version it will be sent under.
+        fence: the lease, proved in the same transaction: a run that was taken over must not fill contacts that the other one decides on.
 
     Raises:
+        LeaseLost: another run took over.
         ContactTaken: naming the first request whose contact exists already; none of them was stored.
     """
 
     def work(connection: Connection) -> None:
+        if fence is not None:
+            require_token(connection, fence)
         for request, body, api_version in planned:
             row = _row(scope, run_id, business_date, request)
             row |= {"state": str(State.PLANNED), "planned_at": at, "request_body": body, "api_version": api_version}

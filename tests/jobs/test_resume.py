@@ -12,6 +12,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database, open_database
 from jobs.nightly import RunResult
 from jobs.resumption import work_to_resume
+from jobs.selection import Selection
 from jobs.signals import Terminated, exit_code_of, interrupt_once
 from jobs.simulator.server import SimulatorServer
 from jobs.work import Work
@@ -20,7 +21,7 @@ from reconcile.errors import SettingsError
 from reconcile.model import RunStamp, State
 from tests.jobs.conftest import MakeNights
 from tests.jobs.dying import EARLY_POINTS, POINTS, die
-from tests.jobs.nights import SCOPE, Nights, assert_ties, outcomes, small_world, steps, table
+from tests.jobs.nights import SCOPE, Nights, add_customer, assert_ties, outcomes, small_world, steps, table
 from tests.jobs.test_brake import BRAKES
 
 NEW = ("request_id", "session_id", "stripe_request_id", "requested_at", "calls")
@@ -295,3 +296,55 @@ def test_the_cooldown_of_a_resumed_night_counts_from_the_day_on_which_it_asked(n
     asked = nights.by_authorization()["fcauth_1"]
     stamp = RunStamp("r", "run", nights.now(), nights.now().date(), "UTC")
     assert contact_date(asked, stamp) == nights.now().date() > asked.business_date
+
+
+def test_who_was_asked_by_a_late_resume_has_all_days_for_an_answer(nights: Nights) -> None:
+    """Its business date is older than `pending_days`, its sessions are not."""
+    die(nights, "planned")
+    nights.world.advance(days=9)
+    resume(nights)
+    assert outcomes(nights.next_night())["fcauth_1"] == "pending"
+    assert outcomes(nights.next_night(days=6))["fcauth_1"] == "pending"
+    assert nights.world.contacts_by_authorization()["fcauth_1"] == 1
+    nights.next_night()
+    first, second = [one for one in nights.stored() if one.authorization_id == "fcauth_1" and one.session_id]
+    assert (first.outcome, second.request.attempt) == ("expired", 2)
+
+
+def test_a_late_resume_keeps_the_cooldown_both_ways(nights: Nights) -> None:
+    """What was asked since its business date stands before it, and what it asks stands before later nights, also once that outage is over."""
+    for number, holder in ((7, "cus_1"), (8, "cus_2")):
+        add_customer(nights.world, number, holder=holder)
+    nights.load_ledger()
+    die(nights, "planned")
+    dead = nights.newest_run().run_id
+    nights.world.advance(days=2)
+    nights.world.break_authorization("fcauth_8")
+    nights.run(Work("request", selection=Selection(authorizations=frozenset({"fcauth_8"}))))
+    nights.world.advance(days=2)
+    assert steps(resume(nights, dead))["fca_2_1"] == "cooldown"
+    nights.world.answer(str(nights.by_authorization()["fcauth_1"].session_id), "whole", lag_seconds=0)
+    nights.world.break_authorization("fcauth_7")
+    later = nights.next_night()
+    assert outcomes(later)["fcauth_1"] == "relinked"
+    assert steps(later)["fca_7_1"] == "cooldown"
+    assert steps(nights.next_night(days=2))["fca_7_1"] == "cooldown"
+    nights.next_night()
+    assert nights.world.contacts_by_authorization() == {
+        "fcauth_1": 1,
+        "fcauth_2": 1,
+        "fcauth_3": 1,
+        "fcauth_7": 1,
+        "fcauth_8": 1,
+    }
+
+
+def test_a_late_resume_spends_the_cap_of_its_business_date(nights: Nights) -> None:
+    nights.sections["relink"] = {"max_requests_per_run": 2}
+    die(nights, "after_first")
+    nights.world.advance(hours=25)
+    result = resume(nights)
+    assert sorted(one.state for one in nights.stored() if one.state != State.NOT_SENT) == ["created", "unknown"]
+    assert list(steps(result).values()).count("capped") == 4
+    nights.run()
+    assert nights.world.contacts_by_authorization() == {"fcauth_1": 1, "fcauth_2": 1, "fcauth_3": 1}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from jobs import nightly
 from jobs.crew import AT_ONCE
 from jobs.sender import FAILURES_IN_A_ROW
 from jobs.simulator.world import World
@@ -139,3 +141,35 @@ def test_a_run_that_was_taken_over_lets_nothing_more_out(make_nights: MakeNights
     assert nights.run().exit_code == 0
     assert set(nights.states().values()) == {"created"}
     assert_each_key_once(nights)
+
+
+@pytest.mark.parametrize("started", [0, 2])
+def test_threads_that_cannot_be_started_hinder_nobody(
+    make_nights: MakeNights, monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """The machine allows no more of them: fewer, or none, share the work."""
+    start = threading.Thread.start
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if thread.name.startswith("relink-send-") and int(thread.name.rpartition("-")[2]) >= started:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    nights = make_nights(broken_world(), latency_seconds=0.001)
+    assert nights.run().exit_code == 0
+    assert set(nights.states().values()) == {"created"}
+    assert_each_key_once(nights)
+
+
+def test_a_run_that_was_taken_over_stores_no_plan(make_nights: MakeNights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one decides on the same contacts, which a plan of this one would have taken."""
+    nights = make_nights()
+
+    def slept(*_: object) -> None:
+        TakenOver(nights, 1).advance()
+
+    monkeypatch.setattr(nightly, "record_brakes", slept)
+    with pytest.raises(LeaseLost):
+        nights.run()
+    assert nights.stored() == []

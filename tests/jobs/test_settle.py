@@ -9,7 +9,7 @@ import pytest
 from jobs.adapters import records
 from jobs.work import Work
 from tests.jobs.dying import POINTS, die
-from tests.jobs.nights import SESSIONS, Nights, assert_ties, ledger_of, outcomes, table
+from tests.jobs.nights import SESSIONS, Nights, assert_ties, ledger_of, outcomes, steps, table
 
 
 def sessions_by_key(nights: Nights) -> Counter[str | None]:
@@ -179,3 +179,35 @@ def test_a_renewed_offer_takes_the_place_of_the_unknown_one(nights: Nights) -> N
     first, second = [one for one in nights.stored() if one.authorization_id == "fcauth_1"]
     assert (first.state, first.request.attempt, second.state, second.request.attempt) == ("unknown", 1, "created", 2)
     assert "renewed by run" in str(first.resolved_by)
+
+
+MAIL = {"delivery": "hosted_email", "return_url": "https://shop.example/back", "cooldown_days": 2}
+
+
+def test_a_session_that_only_a_replay_made_counts_from_the_replay(nights: Nights) -> None:
+    """By business dates, and by Stripe's 48 hours between two hosted requests, which begin when it makes the session."""
+    nights.sections["relink"] = MAIL
+    nights.world.advance(hours=8)
+    die(nights, "before_post")
+    nights.world.advance(hours=19)
+    nights.run()
+    session = nights.world.effects[0]
+    first = nights.by_authorization()["fcauth_1"]
+    assert (first.session_id, first.requested_at) == (session.session_id, nights.now())
+    nights.world.answer(session.session_id, "cancelled")
+    nights.world.advance(hours=30)
+    early = nights.run()
+    assert (early.exit_code, steps(early)["fca_1_1"]) == (0, "cooldown")
+    nights.world.advance(hours=19)
+    assert nights.run().exit_code == 0
+    assert nights.world.contacts_by_authorization()["fcauth_1"] == 2
+
+
+def test_a_session_that_the_first_attempt_made_counts_from_that(nights: Nights) -> None:
+    nights.sections["relink"] = MAIL
+    die(nights, "after_post")
+    nights.world.advance(hours=19)
+    nights.run()
+    first = nights.by_authorization()["fcauth_1"]
+    assert first.state == "created"
+    assert first.requested_at == first.attempting_at == first.planned_at

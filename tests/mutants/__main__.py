@@ -55,7 +55,7 @@ GROUPS = (
     Group(
         "lock",
         ("jobs/adapters/lease.py", "jobs/adapters/lock_probe.py"),
-        ("tests/jobs/adapters/test_lease.py",),
+        ("tests/jobs/adapters/test_lease.py", "tests/jobs/adapters/test_lock_probe.py"),
     ),
     Group(
         "attempts",

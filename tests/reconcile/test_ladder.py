@@ -22,7 +22,7 @@ def night(memory: Memory, day: int, **inputs: object) -> Decided:
     """One night at the bank of a customer who never answers; sessions expire as the ladder has it."""
     eligible = eligible_dates(memory.breakages, stamp(day))
     for position, one in enumerate(memory.requests):
-        if one.outcome is None and stamp(day).business_date > answer_until(one, memory.policy, eligible):
+        if one.outcome is None and stamp(day).business_date > answer_until(one, memory.policy, stamp(day), eligible):
             memory.requests[position] = replace(one, outcome=str(OutcomeKind.EXPIRED))
     decided = decide([inactive()], [row()], memory, stamp(day), eligible_dates=eligible, **inputs)
     if decided.steps()["fca_1"] in ("request", "cooldown", "open_session", "attempts_exhausted"):
@@ -97,9 +97,9 @@ def test_the_other_bank_of_a_customer_is_asked_about_two_days_later_at_the_earli
 def test_without_the_date_of_eligibility_the_first_request_begins_the_ladder() -> None:
     policy = RelinkPolicy(ladder_days=LADDER)
     second = stored(replace(request_of(), attempt=2), FIRST_NIGHT.date() + timedelta(days=4), FIRST_NIGHT)
-    assert answer_until(second, policy, {}) == FIRST_NIGHT.date() + timedelta(days=10)
+    assert answer_until(second, policy, stamp(), {}) == FIRST_NIGHT.date() + timedelta(days=10)
     third = stored(replace(request_of(), attempt=3), FIRST_NIGHT.date(), FIRST_NIGHT)
-    assert answer_until(third, policy, {}) == FIRST_NIGHT.date() + timedelta(days=policy.pending_days)
+    assert answer_until(third, policy, stamp(), {}) == FIRST_NIGHT.date() + timedelta(days=policy.pending_days)
 
 
 @given(

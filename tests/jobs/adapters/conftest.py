@@ -23,6 +23,13 @@ def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def sqlite_url(migrated_sqlite_file: Path, tmp_path: Path) -> str:
+    """The URL of a migrated SQLite database without rows."""
+    shutil.copyfile(migrated_sqlite_file, tmp_path / "relink.db")
+    return f"sqlite:///{tmp_path / 'relink.db'}"
+
+
 @pytest.fixture(scope="session")
 def migrated_postgres_url(postgres_server_url: str) -> str:
     """A migrated PostgreSQL database that the tests of this process share, each emptying it first."""

@@ -164,10 +164,8 @@ def test_a_lease_from_before_the_clock_was_set_back_does_not_block(database: Dat
     assert held(database).token.value == old.token.value + 1
 
 
-def test_on_one_host_the_given_clock_decides(tmp_path: Path, migrated_sqlite_file: Path) -> None:
-    path = tmp_path / "relink.db"
-    path.write_bytes(migrated_sqlite_file.read_bytes())
-    with open_database(f"sqlite:///{path}") as database:
+def test_on_one_host_the_given_clock_decides(sqlite_url: str) -> None:
+    with open_database(sqlite_url) as database:
         first = held(database, now=lambda: 1000.0)
         with pytest.raises(AlreadyRunning):
             held(database, now=lambda: 1029.9)
@@ -214,8 +212,103 @@ def test_the_thread_renews_and_notices_a_loss(database: Database, caplog: pytest
 
 def test_the_thread_ends_with_the_lease(database: Database) -> None:
     lease = acquire(database, "test")
+    assert (lease._thread.name, lease._thread.daemon) == ("relink-lease", True), "it keeps no process from ending"
     lease.release()
     assert not lease._thread.is_alive()
+
+
+class _Pauses(threading.Event):
+    """Notes how long is waited instead of waiting; set after so many pauses."""
+
+    def __init__(self, database: Database, renamed_during: int, most: int) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+        self._database, self._renamed_during, self._most = database, renamed_during, most
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        if len(self.seconds) == self._renamed_during:
+            self._rename("relink_lease", "elsewhere")
+        if len(self.seconds) == self._renamed_during + 1:
+            self._rename("elsewhere", "relink_lease")
+        return len(self.seconds) == self._most
+
+    def _rename(self, name: str, other: str) -> None:
+        with self._database.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {name} RENAME TO {other}"))
+
+
+def test_a_lease_is_renewed_three_times_a_lifetime_and_sooner_after_a_failure(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = held(database)
+    pauses = _Pauses(database, renamed_during=2, most=5)
+    lease._released = pauses
+    lease._keep()
+    assert pauses.seconds == [10.0, 10.0, 2.5, 10.0, 10.0]
+    (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "could not be renewed, trying again: " in warned
+    assert "relink_lease" in warned
+    assert holder_of(database) == lease.holder
+
+
+def test_a_lease_that_is_not_overdue_is_checked_without_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = held(database)
+    latest = lease._renewed + lease.holder.ttl_seconds
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: latest)
+    lease.check()
+    assert _renewals(database) == 0
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: latest + 0.001)
+    lease.check()
+    assert _renewals(database) == 1
+
+
+def test_a_lease_that_cannot_be_given_back_says_when_it_ends(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = held(database)
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE relink_lease RENAME TO elsewhere"))
+    try:
+        lease.release()
+    finally:
+        with database.begin() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO relink_lease"))
+    assert "ends by itself in 30 seconds: " in caplog.text
+    assert "relink_lease" in caplog.text
+
+
+def test_a_second_start_is_refused_while_the_first_one_writes(database: Database, migrated_url: str) -> None:
+    """It only reads, and so waits for no transaction."""
+    lease = held(database)
+    with database.begin() as connection, open_database(migrated_url) as other:
+        require_token(connection, lease.token)
+        connection.execute(text("UPDATE relink_lease SET renewed_at = renewed_at"))
+        with pytest.raises(AlreadyRunning):
+            acquire(other, "second run")
+
+
+def test_whoever_took_the_lock_just_now_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another start came between the look and the taking."""
+    held(database)
+    monkeypatch.setattr(lease_module, "_refuse_if_held", lambda _: None)
+    with pytest.raises(AlreadyRunning, match=rf"test \(process {os.getpid()} on "):
+        acquire(database, "second run")
+
+
+def test_since_when_is_told_in_utc(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        with open_database(sqlite_url) as database:
+            held(database, now=lambda: 1000.0)
+            with pytest.raises(AlreadyRunning, match="since 1970-01-01 00:16:40 UTC"):
+                held(database, now=lambda: 1001.0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def _renewals(database: Database) -> int:
