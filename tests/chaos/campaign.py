@@ -16,39 +16,36 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.simulator.server import SimulatorServer
-from tests.chaos.deployment import Command, Template, ask_by, clock_of, make_held_template, make_template, settings_for
+from tests.chaos.deployment import Command, Template, ask_by, clock_of, settings_for
 from tests.chaos.figures import DATABASES, as_table, summed_up
 from tests.chaos.night_process import Ended, fork, run_night
 from tests.chaos.scenarios import SCENARIOS, given_for
 from tests.chaos.servers import PostgresServer
+from tests.chaos.templates import TEMPLATES
 from tests.chaos.trials import GAPS_HOURS, Catalogue, draw_trial, run_trial, scenario_of
 from tests.chaos.variants import VARIANTS
 from tests.compiled_statements import share_compiled_statements
 
-TEMPLATES = {"night": make_template, "held": make_held_template}
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What trials of one database start from, and how to reset a slot for one; `held` is for those that need a held night."""
+    """What trials of one database start from, and how to reset a slot for one; `others` are for those that need another template."""
 
     template: Template
     server: PostgresServer | None
     name: str = "night"
-    held: Stage | None = None
+    others: Mapping[str, Stage] = field(default_factory=dict)
 
     def of(self, name: str) -> Stage:
         """The stage of a template."""
-        chosen = self if name == self.name else self.held
-        assert chosen is not None
-        return chosen
+        return self if name == self.name else self.others[name]
 
     def prepare(self, slot: Path) -> str:
         """Put a slot into the state of the template; returns the URL of its database."""
@@ -78,10 +75,9 @@ def staged(
         stages: dict[str, Stage] = {}
         for name in databases:
             server = stack.enter_context(PostgresServer.started()) if name == "postgresql" else None
-            held = None
-            if any(SCENARIOS[one].template == "held" for one in scenarios):
-                held = _stage(root / f"held-{name}", server, "held")
-            stages[name] = replace(_stage(root / f"night-{name}", server, "night"), held=held)
+            needed = sorted({SCENARIOS[one].template for one in scenarios} - {"night"})
+            others = {other: _stage(root / f"{other}-{name}", server, other) for other in needed}
+            stages[name] = replace(_stage(root / f"night-{name}", server, "night"), others=others)
         first_stage = next(iter(stages.values()))
         catalogues = {name: _catalogue(root, first_stage, name) for name in scenarios}
         gc.collect()
@@ -150,7 +146,10 @@ def run_campaign(options: argparse.Namespace) -> dict[str, Any]:
     outcomes = _kept(options)
     numbers = sorted(set(numbers) - {one["number"] for one in outcomes})
     scenarios = sorted(
-        {scenario_of(number, options.variant)[0] for number in (*numbers, *(one["number"] for one in outcomes))}
+        {
+            scenario_of(number, options.variant, options.scenario)[0]
+            for number in (*numbers, *(one["number"] for one in outcomes))
+        }
     )
     with staged(databases, scenarios) as (root, stages, catalogues):
         started = time.monotonic()
@@ -201,7 +200,7 @@ def _work(
     number: int,
     slot: Path,
 ) -> None:
-    trial = draw_trial(options.seed, number, databases, catalogues, options.variant, options.part)
+    trial = draw_trial(options.seed, number, databases, catalogues, options.variant, options.part, options.scenario)
     if options.gap:
         trial = replace(trial, gap=options.gap)
     stage = stages[trial.database].of(SCENARIOS[trial.scenario].template)
@@ -240,6 +239,12 @@ def parser() -> argparse.ArgumentParser:
         help="how all customers are asked",
     )
     made.add_argument(
+        "--scenario", choices=tuple(SCENARIOS), help="only trials that kill this; without it, those that take turns"
+    )
+    made.add_argument(
+        "--ladder", type=_days, metavar="DAYS", help="the days of an outage on which customers are asked, as 0,4,11"
+    )
+    made.add_argument(
         "--keep", type=Path, help="a file for the outcome of each trial; a campaign that was stopped goes on from it"
     )
     made.add_argument("--json", action="store_true")
@@ -247,11 +252,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _days(text: str) -> tuple[int, ...]:
+    return tuple(int(day) for day in text.split(","))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign and print its figures; 1 where anything is wrong."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # forking: no thread of ours is under way then
     options = parser().parse_args(arguments)
-    ask_by(options.delivery)
+    ask_by(options.delivery, options.ladder)
     summary = run_campaign(options)
     if options.json:
         print(json.dumps(summary))

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from jobs.nightly import run as run_night
 from jobs.settings import Settings, parse_settings
 from jobs.simulator.behaviour import Behaviour
 from jobs.simulator.server import SimulatorServer
-from jobs.simulator.world import DEFAULT_KEY, World
+from jobs.simulator.world import DEFAULT_KEY, DEFAULT_START, World
 from jobs.wiring import Wiring, wire
 from jobs.work import Work
 from reconcile.ledger import check_rows, require_clean
@@ -39,12 +39,23 @@ MUST_BE_ASKED = ((SHARED,), ("fcauth_2",), ("fcauth_3", "fcauth_4"))
 """Of each of these customers' authorizations one at least must end up asked about, or listed as unknown."""
 
 _delivery = "modal"
+_ladder_days: tuple[int, ...] | None = None
 
 
-def ask_by(delivery: str) -> None:
-    """Let all customers of this process and of those that it forks be asked in this way."""
-    global _delivery
-    _delivery = delivery
+def ask_by(delivery: str, ladder_days: tuple[int, ...] | None = None) -> None:
+    """Let all customers of this process and of those that it forks be asked in this way, on these days of their outage if any are named."""
+    global _delivery, _ladder_days
+    _delivery, _ladder_days = delivery, ladder_days
+
+
+def ladder_days() -> tuple[int, ...] | None:
+    """The days of an outage on which a customer is asked, None without a ladder."""
+    return _ladder_days
+
+
+def broke_on(authorization_id: str) -> date:
+    """The date of the first night that could ask about an authorization."""
+    return (DEFAULT_START + timedelta(days=authorization_id != ASKED_BEFORE)).date()
 
 
 _ACCOUNTS = {ASKED_BEFORE: 1, SHARED: 2, "fcauth_2": 1, "fcauth_3": 1, "fcauth_4": 1, "fcauth_5": 1}
@@ -85,7 +96,12 @@ def settings_for(base_url: str, database_url: str, reports: Path, *, braked: boo
                 "max_attempts": 3,
             },
             "database": {"url": database_url},
-            "relink": {"cooldown_days": COOLDOWN_DAYS, "pending_days": PENDING_DAYS, "delivery": _delivery},
+            "relink": {
+                "cooldown_days": COOLDOWN_DAYS,
+                "pending_days": PENDING_DAYS,
+                "delivery": _delivery,
+                "ladder_days": None if _ladder_days is None else list(_ladder_days),
+            },
             "brakes": LOW_BRAKES if braked else {},
             "reports": {"directory": str(reports), "formats": ["csv", "parquet"]},
         }
@@ -129,12 +145,13 @@ def clock_of(world: World) -> Callable[[], datetime]:
 class Template:
     """The state to start a trial from: the world after a night, and that night's database and reports.
 
-    `held_plan_hash` is of the plan that the brakes held in the last night.
+    `held_plan_hash` is of the plan that the brakes held in the last night, `run_id` that of the night to be taken up again.
     """
 
     world: World
     directory: Path
     held_plan_hash: str = ""
+    run_id: str = ""
 
     def copy_files(self, directory: Path) -> None:
         """Put the reports, and the database where it is a file, into a trial's directory."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 
 from jobs.simulator.model import Effect
 from jobs.simulator.request_log import LoggedCall
 from reports.verification import verify
-from tests.chaos.deployment import COOLDOWN_DAYS, MUST_BE_ASKED, PENDING_DAYS, Books, Row
+from tests.chaos.deployment import COOLDOWN_DAYS, MUST_BE_ASKED, PENDING_DAYS, Books, Row, broke_on, ladder_days
 
 HOUR_SECONDS = 3600
 FENCE_SECONDS = 20 * HOUR_SECONDS
 RENEWAL_SECONDS = 24 * HOUR_SECONDS
+LEAST_DAYS = 2
+"""Between two contacts of one customer under a ladder."""
 
 FOLLOWERS = {
     "planned": {"planned", "attempting", "not_sent", "created", "rejected", "unknown"},
@@ -135,10 +137,13 @@ def _check_contacts(known: Mapping[str, Row], effects: Iterable[Effect], finding
         of_authorization[str(effect.authorization_id)].append(effect)
         of_customer[effect.account_holder_id].append(effect)
     for name, made in of_authorization.items():
+        attempts = 0
         for first, second in pairwise(made):
             row = known.get(first.session_id)
             hours = (second.at - first.at) / HOUR_SECONDS
-            if row is None or first.idempotency_key == second.idempotency_key or not _may_renew(row, first, second):
+            attempts += row is not None and row.state == "created"
+            same_key = first.idempotency_key == second.idempotency_key
+            if row is None or same_key or not _may_renew(row, first, second, attempts):
                 state = "unrecorded" if row is None else row.state
                 findings.contacts_twice.append(f"{name} was asked again after {hours:.1f} h, the first being {state}")
             else:
@@ -148,26 +153,33 @@ def _check_contacts(known: Mapping[str, Row], effects: Iterable[Effect], finding
             row = known.get(first.session_id)
             if first.authorization_id == second.authorization_id or row is None or row.state == "unknown":
                 continue
-            if _days(first, second) < COOLDOWN_DAYS:
+            if _days(first, second) < (COOLDOWN_DAYS if ladder_days() is None else LEAST_DAYS):
                 findings.contacts_twice.append(
                     f"{customer} was asked about two banks within {_days(first, second)} days"
                 )
 
 
-def _may_renew(row: Row, first: Effect, second: Effect) -> bool:
+def _may_renew(row: Row, first: Effect, second: Effect, attempts: int) -> bool:
     """A modal offer may be renewed once it was pending for its days, or once nobody can know of it and a day is over; a hosted
-    session, of which a mail may have gone out, only once it was pending for its days.
+    session, of which a mail may have gone out, only once it was pending for its days. Under a ladder its next day must have come.
     """
     if row.state == "unknown" and row.attempting_at is not None:
         if row.delivery != "modal":
             return False
         return second.at - row.attempting_at >= RENEWAL_SECONDS
-    return row.state == "created" and _days(first, second) > PENDING_DAYS
+    ladder = ladder_days()
+    if row.state != "created" or ladder is None:
+        return row.state == "created" and _days(first, second) > PENDING_DAYS
+    days_broken = (_date(second) - broke_on(str(second.authorization_id))).days
+    return attempts < len(ladder) and days_broken >= ladder[attempts] and _days(first, second) >= LEAST_DAYS
 
 
 def _days(first: Effect, second: Effect) -> int:
-    days = [datetime.fromtimestamp(effect.at, UTC).date() for effect in (first, second)]
-    return (days[1] - days[0]).days
+    return (_date(second) - _date(first)).days
+
+
+def _date(effect: Effect) -> date:
+    return datetime.fromtimestamp(effect.at, UTC).date()
 
 
 def _check_known(known: Mapping[str, Row], effects: Iterable[Effect], findings: Findings) -> None:

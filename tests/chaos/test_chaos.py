@@ -58,6 +58,13 @@ def test_no_kill_makes_anybody_asked_twice_or_forgotten(database: str, first: in
     assert summary["moments"] >= LEAST_MOMENTS
 
 
+@pytest.mark.parametrize("killed", [("--scenario", "resume", "--ladder", "0,4,11"), ("--scenario", "retry")])
+def test_no_kill_of_what_takes_a_night_up_again_makes_anybody_asked_twice_or_forgotten(killed: tuple[str, ...]) -> None:
+    summary = campaign(*killed, "--database", "sqlite", "--trials", "8", "--seed", "20", "--workers", "1")
+    assert summary["suspicious"] == []
+    assert summary["figures"]["kills"] >= 8
+
+
 @pytest.mark.parametrize(
     ("variant", "trials"), [("remember-afterwards", 8), ("without-fence", 8), ("free-after-replay", 16)]
 )

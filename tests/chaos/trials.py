@@ -110,8 +110,10 @@ class Outcome:
         }
 
 
-def scenario_of(number: int, variant: str = "product") -> tuple[str, int]:
+def scenario_of(number: int, variant: str = "product", only: str | None = None) -> tuple[str, int]:
     """The scenario of a trial and its number among those of that scenario; a variant is only shown nights."""
+    if only is not None:
+        return only, number
     return turn_of(number) if variant == "product" else ("run", number)
 
 
@@ -122,14 +124,16 @@ def draw_trial(
     catalogues: Mapping[str, Catalogue],
     variant: str = "product",
     part: str = "",
+    only: str | None = None,
 ) -> Trial:
     """Draw a trial: scenarios, databases and gaps take turns, and so do the named moments; the rest is chance.
 
     Args:
         catalogues: by scenario.
         part: only moments whose name has one of these words, separated by commas.
+        only: the one scenario that all trials are of.
     """
-    scenario, turn_in_scenario = scenario_of(number, variant)
+    scenario, turn_in_scenario = scenario_of(number, variant, only)
     catalogue = catalogues[scenario]
     chance = random.Random(f"{seed}:{number}")
     gaps = list(GAPS_HOURS)

@@ -3,7 +3,7 @@
 Each group below is changed in a copy of the tree and put to the tests that are about it. A change that survives must stand in
 `explained.toml` with the reason why it is no fault; any other fails the run. So does an explanation that nothing needs any more.
 Changes of nothing but the wording of a sentence for people (see `is_wording`) are counted and not listed.
-Only SQLite is asked: a server of one's own for each change would cost more than it could notice.
+Only SQLite is asked, since each change would need a server of its own; `--postgresql` asks both, for `--again`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ GROUPS = (
     ),
     Group(
         "attempts",
-        ("jobs/send.py", "jobs/settle.py", "jobs/relink.py", "jobs/adapters/records_requests.py"),
-        (
-            "tests/jobs/test_settle.py",
-            "tests/jobs/test_relink.py",
-            "tests/jobs/test_request.py",
-            "tests/jobs/adapters/test_records_requests.py",
-        ),
+        ("jobs/send.py", "jobs/settle.py", "jobs/relink.py"),
+        ("tests/jobs/test_settle.py", "tests/jobs/test_relink.py", "tests/jobs/test_request.py"),
+    ),
+    # Apart, since its tests need no night: a change of the records is tried in a fraction of a second.
+    Group(
+        "records",
+        ("jobs/adapters/records_requests.py",),
+        ("tests/jobs/adapters/test_records_requests.py",),
     ),
 )
 
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("group", nargs="*", help=f"all, if none is named: {names}")
     parser.add_argument("--children", type=int, default=CORES, help="how many changes are tried at once")
     parser.add_argument("--again", type=Path, help="try only the survivors that an earlier output in this file names")
+    parser.add_argument("--postgresql", action="store_true", help="ask the tests that need PostgreSQL as well")
     options = parser.parse_args(arguments)
     unknown = set(options.group) - {group.name for group in GROUPS}
     if unknown:
@@ -95,15 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faults = 0
     for group in GROUPS:
         if not options.group or group.name in options.group:
-            faults += _try_group(group, explained, options.children, again)
+            faults += _try_group(group, explained, options.children, again, options.postgresql)
     return 1 if faults else 0
 
 
-def _try_group(group: Group, explained: dict[Change, str], children: int, again: Sequence[str] = ()) -> int:
+def _try_group(
+    group: Group, explained: dict[Change, str], children: int, again: Sequence[str], with_postgresql: bool
+) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         tree = Path(place)
         _copy_tree(tree)
-        _configure(tree, group)
+        _configure(tree, group, with_postgresql)
         results = _results(tree, children, again)
         survivors = {name: _change(tree, name) for name, result in results.items() if result not in NOTICED}
     counts = Counter(results.values())
@@ -176,12 +180,12 @@ def _copy_tree(tree: Path) -> None:
             (tree / name).write_bytes((ROOT / name).read_bytes())
 
 
-def _configure(tree: Path, group: Group) -> None:
+def _configure(tree: Path, group: Group, with_postgresql: bool) -> None:
     settings = {
         "source_paths": ["jobs", "reconcile", "reports"],
         "only_mutate": list(group.modules),
         "also_copy": ["config.yaml", "cron"],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-k", "not postgresql"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(() if with_postgresql else ("-k", "not postgresql"))],
         "pytest_add_cli_args_test_selection": list(group.tests),
     }
     with (tree / "pyproject.toml").open("a") as file:

@@ -16,7 +16,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.adapters.lease import LeaseToken
 from reconcile.errors import DatabaseError, LeaseLost
-from reconcile.model import CoveredAccount
+from reconcile.model import CoveredAccount, StoredRequest
 from tests.jobs.adapters.stored_values import (
     AT,
     DATE,
@@ -435,3 +435,61 @@ def test_requests_are_found_by_many_ids(database: Database) -> None:
 def _run_together(count: int, work: Callable[[int], None]) -> None:
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(work, range(count)))
+
+
+def test_nothing_is_planned_without_the_newest_lease(database: Database, token: LeaseToken) -> None:
+    planned = [(relink_request(), "", "")]
+    with pytest.raises(LeaseLost):
+        records.plan_requests(database, SCOPE, RUN_ID, DATE, planned, AT, LeaseToken(token.value - 1))
+    assert records.planned_requests(database, SCOPE) == []
+    records.plan_requests(database, SCOPE, RUN_ID, DATE, planned, AT, token)
+    assert len(records.planned_requests(database, SCOPE)) == 1
+
+
+def test_a_request_whose_contact_is_taken_is_stored_with_the_reason(database: Database) -> None:
+    first = relink_request()
+    second = relink_request("req_2", breakage=first.breakage)
+    plan(database, first)
+    records.plan_taken(database, SCOPE, RUN_ID, DATE, second, AT + HOUR, "recorded already")
+    (stored,) = records.requests_by_id(database, SCOPE, ["req_2"])
+    told = {"error_type": "contact_taken", "error_message": "recorded already", "answered_at": AT + HOUR}
+    key_of_both = first.idempotency_key
+    assert stored == StoredRequest(second, RUN_ID, DATE, "not_sent", AT + HOUR, idempotency_key=key_of_both, **told)
+
+
+def test_why_there_is_no_answer_is_told_by_the_newest_try_and_all_calls_are_counted(
+    database: Database, token: LeaseToken
+) -> None:
+    plan(database, relink_request(), relink_request("req_2"))
+    for request_id in ("req_1", "req_2"):
+        records.mark_attempting(database, request_id, AT, token)
+    told = {"error_type": "server", "error_code": "busy", "error_message": "later", "http_status": 503}
+    records.record_no_answer(database, "req_1", calls=3, **told, stripe_request_id="req_x")
+    (first,) = records.requests_by_id(database, SCOPE, ["req_1"])
+    assert (first.state, first.calls, first.stripe_request_id) == ("attempting", 3, "req_x")
+    assert told == {name: getattr(first, name) for name in told}
+    records.record_no_answer(database, "req_1", calls=2, error_type="connection")
+    (first, second) = records.requests_by_id(database, SCOPE, ["req_1", "req_2"])
+    assert (first.calls, first.error_type, first.error_code, first.http_status) == (5, "connection", None, None)
+    assert (first.error_message, first.stripe_request_id) == (None, None)
+    assert (second.calls, second.error_type) == (0, None)
+    records.record_result(database, "req_1", "unknown", AT + HOUR, error_type="key_expired")
+    records.record_no_answer(database, "req_1", calls=1, error_type="late")
+    assert records.requests_by_id(database, SCOPE, ["req_1"])[0].error_type == "key_expired"
+
+
+def test_a_session_that_was_found_is_its_requests_own_also_once_nobody_waited_for_it(
+    database: Database, token: LeaseToken
+) -> None:
+    plan(database, relink_request(), relink_request("req_2"))
+    for request_id in ("req_1", "req_2"):
+        records.mark_attempting(database, request_id, AT, token)
+        records.record_result(database, request_id, "unknown", AT + HOUR)
+    records.resolve_unknown(database, "req_1", AT + HOUR, resolved_by="a person", state="unknown")
+    records.record_found(database, "req_1", AT + DAY, session_id="fcsess_9", resolved_by="event evt_1")
+    (found,) = records.open_requests(database, SCOPE)
+    assert (found.request.request_id, found.state, found.session_id) == ("req_1", "created", "fcsess_9")
+    assert (found.resolved_at, found.resolved_by, found.answered_at) == (AT + DAY, "event evt_1", AT + HOUR)
+    assert [one.request.request_id for one in records.unknown_requests(database, SCOPE)] == ["req_2"]
+    with pytest.raises(records.ContactTaken, match="is created and was settled meanwhile"):
+        records.record_found(database, "req_1", AT + DAY, session_id="fcsess_8", resolved_by="event evt_2")
