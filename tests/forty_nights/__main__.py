@@ -30,6 +30,7 @@ ALWAYS = (
     "successors wrong",
     "asked although all works",
     "asked about a replaced account",
+    "asked about an account linked afresh since",
     "above the ladder",
     "without next step",
     "sessions unaccounted",

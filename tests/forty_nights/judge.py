@@ -108,6 +108,8 @@ class Judge:
         elif row is not None and not set(row.covered) <= set(self.truth.askable[name]):
             yield f"{name} was asked about {sorted(set(row.covered) - set(self.truth.askable[name]))}, which are not broken and open"
         if row is not None:
+            afresh = set(self.customers.fresh_links.values())
+            self.figures["asked about an account linked afresh since"] += any(one in afresh for one in row.covered)
             replaced = [one for one in row.covered if self.sessions.is_told_to_live_on(one)]
             if replaced:
                 self.figures["asked about a replaced account"] += 1
