@@ -37,9 +37,12 @@ def _rows(findings: pd.DataFrame, column: str, values: object) -> pd.DataFrame:
 
 def _troubled(wiring: Wiring, night: MerchantNight) -> pd.DataFrame:
     """The history of accounts that ever were in trouble, with tonight's changes, which are not recorded yet."""
-    recorded = records.troubled_history(wiring.database, night.merchant.scope)
-    if night.history_changed.empty:
+    recorded, tonight = records.troubled_history(wiring.database, night.merchant.scope), night.history_changed
+    if tonight.empty:
         return recorded
-    rows = pd.concat([recorded, night.history_changed[list(HISTORY)]], ignore_index=True)
+    # In a first night all accounts are new, most of them never were in trouble, and one row of such an account tells nothing.
+    ever = flags(tonight["stripe_status"] == "inactive") | flags(tonight["action"] == "relink_required")
+    ever |= flags(tonight["account_id"].isin(recorded["account_id"].array))
+    rows = pd.concat([recorded, tonight.loc[ever, list(HISTORY)]], ignore_index=True)
     rows = rows.drop_duplicates(["account_id", "observed_at"], keep="last")
     return rows.sort_values(["account_id", "observed_at"], ignore_index=True)
