@@ -12,6 +12,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.decision_story import decision_events
 from jobs.event_line import Event, minute
+from jobs.refresh_story import refresh_events
 from reconcile.model import Breakage, Outcome, OutcomeKind, RelinkRequest, Scope, State, StoredRequest, Successor
 
 _ORDER = (
@@ -26,6 +27,7 @@ _ORDER = (
     "outcome",
     "settled",
     "successor",
+    "refresh",
     "outage_closed",
 )
 """How events of one moment follow each other: what was seen, what was done about it, what came of it."""
@@ -181,6 +183,8 @@ def _request_events(database: Database, scope: Scope, stored: StoredRequest) -> 
         yield event(at, "session_read", f"session {stored.session_id} was read: {said}", run_id)
     for at, run_id, outcome in records.outcomes_of(database, request.request_id):
         yield event(at, "outcome", _outcome(request, outcome), run_id)
+    for refresh in records.refreshes_of_requests(database, scope, [request.request_id]):
+        yield from refresh_events(database, scope, stored, refresh)
 
 
 def _planned(stored: StoredRequest) -> str:

@@ -133,5 +133,6 @@ class MerchantNight:
     answered: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     why: str | None = None
+    refresh_trouble: str | None = None
     calls_recorded: bool = False
     complete: bool = False

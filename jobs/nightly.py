@@ -22,6 +22,8 @@ from jobs.night import MerchantNight
 from jobs.orphans import find_orphans
 from jobs.prune import prune_after_run
 from jobs.publish import lapses_told, publish, requests_of_night
+from jobs.refresh import COMMANDS as REFRESHING_COMMANDS
+from jobs.refresh import refresh
 from jobs.relink import relink, store_plan
 from jobs.settle import settle
 from jobs.signals import exit_code_of
@@ -216,6 +218,9 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
         if night.work.sends and not night.stamp.dry_run:
             with clock.stage("relink"):
                 relink(wiring, night)
+        if night.work.command in REFRESHING_COMMANDS and not night.stamp.dry_run:
+            with clock.stage("refresh"):
+                refresh(wiring, night)
     except (DatabaseError, LeaseLost):
         raise
     except RelinkError as error:
@@ -344,6 +349,8 @@ def _record_calls(wiring: Wiring, night: MerchantNight) -> None:
     counts = night.merchant.gateway.meter.counts()
     reads = [records.ApiCalls(purpose, "read", calls) for purpose, calls in counts.reads.items()]
     writes = [records.ApiCalls("sessions", "write", counts.writes, counts.retries, counts.rate_limited)]
+    if counts.refreshes:
+        writes.append(records.ApiCalls("refresh", "write", counts.refreshes))
     stamp = night.stamp
     records.add_api_calls(wiring.database, stamp.run_id, night.merchant.scope, stamp.business_date, reads + writes)
     night.calls_recorded = True

@@ -13,6 +13,7 @@ from jobs.publish import first_of_window
 from reconcile.contacts import NO_ANSWER, is_open
 from reconcile.model import Breakage, BreakageKey, RunStamp, Scope, State, StoredRequest, Successor
 from reconcile.policy import RelinkPolicy
+from reconcile.refresh import StoredRefresh
 
 _INSTANT = timedelta(microseconds=1)
 
@@ -23,7 +24,7 @@ class PastRecords:
 
     `contacts` are the requests of earlier runs that the guards rested on when the run decided, `requests` its own, `followed` those whose
     outcome was still open or had changed, `window` those of the business dates that the report counts. `open_before` and `highest_before` are the
-    outages before the run took in its snapshot, `open_after` those after it.
+    outages before the run took in its snapshot, `open_after` those after it. `refreshes` are those of the same business dates as `window`.
     """
 
     contacts: list[StoredRequest]
@@ -34,6 +35,7 @@ class PastRecords:
     highest_before: Mapping[tuple[str, str], int]
     open_after: set[BreakageKey]
     successors: list[Successor]
+    refreshes: list[StoredRefresh]
 
     @property
     def moved(self) -> dict[str, str]:
@@ -109,6 +111,7 @@ def past_records(
             if one.closed_at is None or one.closed_at > moment
         },
         successors=records.successors(database, scope, moment),
+        refreshes=records.refreshes_as_of(database, scope, moment, first, stamp.business_date),
     )
 
 

@@ -15,6 +15,7 @@ from jobs.wiring import Wiring
 from reconcile.contacts import UNSENT, is_open
 from reconcile.errors import DatabaseError
 from reconcile.model import REPORT_WINDOW_DAYS, BreakageKey, Result, RunStamp, State, StoredRequest, Successor
+from reconcile.refresh import StoredRefresh, refreshes_told
 from reconcile.schedules import ExpectedLapses
 from reports.columns import TABLES
 from reports.control import ControlInputs
@@ -49,10 +50,12 @@ class MerchantTold:
     """What one merchant's tables are made from.
 
     `contacts` are the requests that the guards rested on, `requests` those of the run, `followed` those whose outcome changed or is still
-    open, `window` those of the business dates that `failure_reasons` counts. `open_breakages` are the outages that went on after it.
+    open, `window` those of the business dates that `failure_reasons` counts. `open_breakages` are the outages that went on after it,
+    `refreshes` those of the same business dates as `window`.
     """
 
     merchant: str
+    stamp: RunStamp
     findings: pd.DataFrame
     contacts: Sequence[StoredRequest]
     requests: Sequence[StoredRequest]
@@ -60,6 +63,7 @@ class MerchantTold:
     window: Sequence[StoredRequest]
     successors: Sequence[Successor]
     open_breakages: Collection[BreakageKey] | None
+    refreshes: Sequence[StoredRefresh] = ()
     result: Result | None = None
 
 
@@ -109,7 +113,7 @@ def merchant_tables(told: MerchantTold) -> dict[str, pa.Table]:
     """The tables of one merchant."""
     merchant = told.merchant
     return {
-        "accounts": accounts_table(merchant, told.findings),
+        "accounts": accounts_table(merchant, told.findings, refreshes_told(told.refreshes, told.stamp)),
         "authorizations": authorizations_table(
             merchant, told.findings, told.contacts, open_breakages=told.open_breakages
         ),
@@ -136,6 +140,8 @@ def _moment_of(wiring: Wiring, told: Iterable[MerchantTold]) -> datetime:
     for one in told:
         for stored in one.requests:
             moments += [at for at in (stored.planned_at, stored.attempting_at, stored.answered_at) if at is not None]
+        for asked in one.refreshes:
+            moments += [at for at in (asked.planned_at, asked.answered_at, asked.last_checked_at) if at is not None]
     return max(moments)
 
 
@@ -148,11 +154,12 @@ def run_facts(
 ) -> RunFacts:
     """What the tables do not say about a run."""
     reads: Counter[str] = Counter()
-    writes = retries = rate_limited = 0
+    writes = refreshes = retries = rate_limited = 0
     for merchant in wiring.merchants:
         counts = merchant.gateway.meter.counts()
         reads.update(counts.reads)
         writes += counts.writes
+        refreshes += counts.refreshes
         retries += counts.retries
         rate_limited += counts.rate_limited
     return RunFacts(
@@ -172,11 +179,12 @@ def run_facts(
                 quiet=night.quiet,
                 pull=_pull_told(night),
                 expected_lapses=[lapses_told(one) for one in night.expected_lapses],
+                refresh_trouble=night.refresh_trouble,
             )
             for night in nights
         ],
         why=why,
-        api_calls=ApiCalls(dict(reads), writes, retries, rate_limited),
+        api_calls=ApiCalls(dict(reads), writes, retries, rate_limited, refreshes),
         orphans=Orphans(
             found=sum(len(night.found) for night in nights),
             reactivated_unattributed=sum(len(night.unattributed) for night in nights),
@@ -247,6 +255,7 @@ def _told(wiring: Wiring, night: MerchantNight) -> MerchantTold:
         contacts += [one for one in requests if one.request.request_id not in known]
     return MerchantTold(
         merchant=scope.merchant,
+        stamp=stamp,
         findings=night.findings,
         contacts=contacts,
         requests=requests,
@@ -254,6 +263,7 @@ def _told(wiring: Wiring, night: MerchantNight) -> MerchantTold:
         window=window,
         successors=list(dict.fromkeys([*records.successors(wiring.database, scope), *night.successors])),
         open_breakages=None if night.breakages is None else {breakage.key for breakage in night.breakages.open},
+        refreshes=records.refreshes_as_of(wiring.database, scope, None, first_of_window(stamp), stamp.business_date),
         result=Result.WOULD_REQUEST if stamp.dry_run else None,
     )
 

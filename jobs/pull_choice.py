@@ -24,6 +24,7 @@ from reconcile.contacts import is_open
 from reconcile.increment import OVERLAP
 from reconcile.orphans import EVENTS_KEPT
 from reconcile.outcomes import sessions_to_read
+from reconcile.refresh import FOLLOWED_DAYS, RefreshState, read_due
 
 NEARING = 0.8
 """The share of the read allocation from which `auto` saves reads."""
@@ -104,7 +105,17 @@ def expected_reads(wiring: Wiring, night: MerchantNight, choice: PullChoice) -> 
     everything = night.work.collect_everything
     due = opened if everything else sessions_to_read(opened, (), (), stamp, wiring.policy)
     expected["collect"] = max(len(due), 0 if everything else spent.get("collect", 0))
+    expected["refresh"] = _refreshes_to_read(wiring, night)
     return {purpose: count for purpose, count in expected.items() if count}
+
+
+def _refreshes_to_read(wiring: Wiring, night: MerchantNight) -> int:
+    """The accounts that are read for refreshes which earlier nights began."""
+    scope, stamp, database = night.merchant.scope, night.stamp, wiring.database
+    unfinished = records.unfinished_refreshes(database, scope)
+    followed = records.followed_refreshes(database, scope, stamp.business_date - timedelta(days=FOLLOWED_DAYS))
+    planned = sum(one.state == RefreshState.PLANNED for one in unfinished)
+    return planned + sum(read_due(one, stamp) for one in followed)
 
 
 def _reads_of(wiring: Wiring, snapshot: records.SnapshotRecord, night: MerchantNight) -> dict[str, int]:

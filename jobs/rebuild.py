@@ -170,7 +170,7 @@ class Rebuilder:
                 )
             if decided is None:
                 decided = self._plan_again(scope, facts.stamp, ground, then, findings)
-            told.append(_told(scope, decided, then))
+            told.append(_told(scope, decided, then, facts.stamp))
             given = ControlInputs() if own is None else own.control
             control[one.merchant] = given if is_own and own is not None else _recounted(given, ground, then)
             merchants[one.merchant] = replace(
@@ -186,7 +186,8 @@ class Rebuilder:
         calls = records.api_calls_of_run(self._wiring.database, run.run_id)
         sent = (State.ATTEMPTING, State.CREATED, State.REJECTED, State.UNKNOWN)
         requests = records.requests_of_run(self._wiring.database, run.run_id)
-        writes = [one for one in calls if one.kind == "write"]
+        writes = [one for one in calls if one.kind == "write" and one.purpose != "refresh"]
+        refreshes = [one for one in calls if one.kind == "write" and one.purpose == "refresh"]
         return RunFacts(
             stamp=stamp_of_run(run, settings.schedule.timezone),
             complete=True,
@@ -201,6 +202,7 @@ class Rebuilder:
                 sum(one.calls for one in writes),
                 sum(one.retries for one in calls),
                 sum(one.rate_limited for one in calls),
+                sum(one.calls for one in refreshes),
             ),
         )
 
@@ -242,7 +244,7 @@ class Rebuilder:
             formats = formats or ground.settings.reports.formats
             then = self._then(scope, stamp, ground.settings, stamp.as_of, None)
             findings = self._plan_again(scope, stamp, ground, then, self._findings(ground, stamp))
-            told.append(_told(scope, findings, then))
+            told.append(_told(scope, findings, then, stamp))
             control[scope.merchant] = _recounted(ControlInputs(), ground, then)
             merchants.append(
                 MerchantRun(scope.merchant, scope.mode, record.snapshot_id, basis_date=record.business_date)
@@ -374,10 +376,11 @@ class Rebuilder:
         }
 
 
-def _told(scope: Scope, findings: pd.DataFrame, then: PastRecords) -> MerchantTold:
+def _told(scope: Scope, findings: pd.DataFrame, then: PastRecords, stamp: RunStamp) -> MerchantTold:
     contacts = {one.request.request_id: one for one in (*then.contacts, *then.requests)}
     return MerchantTold(
         merchant=scope.merchant,
+        stamp=stamp,
         findings=findings,
         contacts=list(contacts.values()),
         requests=then.requests,
@@ -385,6 +388,7 @@ def _told(scope: Scope, findings: pd.DataFrame, then: PastRecords) -> MerchantTo
         window=then.window,
         successors=then.successors,
         open_breakages=then.open_after,
+        refreshes=then.refreshes,
     )
 
 

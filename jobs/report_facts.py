@@ -130,6 +130,7 @@ def pack(kept: KeptFacts) -> ReportFacts:
             {
                 **asdict(one),
                 "why": None if one.why is None else mask(one.why),
+                "refresh_trouble": None if one.refresh_trouble is None else mask(one.refresh_trouble),
                 "basis_date": None if one.basis_date is None else one.basis_date.isoformat(),
             }
             for one in run.merchants

@@ -42,7 +42,7 @@ def begin(wiring: Wiring, merchant: Merchant, stored: StoredRequest, *, replay: 
     if lease is None:
         raise RuntimeError("nothing is sent without the lock")
     lease.check()
-    now = _moment_of_intent(wiring, merchant)
+    now = moment_of_intent(wiring, merchant)
     key_age = replay or new_key_age(wiring, merchant)
     records.mark_attempting(wiring.database, stored.request.request_id, now, lease.token, replay=replay is not None)
 
@@ -110,7 +110,7 @@ def later_clock(wiring: Wiring, merchant: Merchant) -> datetime:
     return max(wiring.clock(), merchant.gateway.server_now() or wiring.clock())
 
 
-def _moment_of_intent(wiring: Wiring, merchant: Merchant) -> datetime:
+def moment_of_intent(wiring: Wiring, merchant: Merchant) -> datetime:
     """Now, from where the life of the key is counted: by Stripe's clock where this machine's is ahead of it.
 
     Counted from a moment that never came, the key would look younger than it is to whoever replays it once the clock is right again.

@@ -24,7 +24,7 @@ from jobs import settings_checks as checks
 from jobs.database_url import without_password
 from jobs.settings_faults import explain, setting_paths, settings_error
 from jobs.settings_relations import relation_faults
-from jobs.settings_source import Fault, RawSettings, overlay, read_file
+from jobs.settings_source import RawSettings, overlay, read_file
 from reconcile.errors import SettingsError
 from reconcile.masking import mask
 
@@ -318,19 +318,6 @@ def _is_text(kind: Any) -> bool:
     if origin is Annotated or origin in (Union, UnionType):
         return any(_is_text(inner) for inner in get_args(kind)[: 1 if origin is Annotated else None])
     return kind in (str, Path)
-
-
-def refuse_unbuilt(settings: Settings) -> None:
-    """Refuse, before anything is sent, what the settings may ask for but this version does not do.
-
-    Raises:
-        SettingsError: naming each such setting.
-    """
-    faults = []
-    if settings.relink.refresh_after:
-        faults.append(Fault(("relink", "refresh_after"), "refreshing after a relink is not in this version; write []"))
-    if faults:
-        raise settings_error("as loaded", faults, {})
 
 
 def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:

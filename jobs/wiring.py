@@ -14,7 +14,7 @@ from jobs.adapters.database import Database, open_database
 from jobs.api_key import ApiKey, read_api_keys
 from jobs.clock import Clock, elapsed_seconds, system_clock
 from jobs.progress import Progress, Quiet
-from jobs.settings import MerchantSettings, Settings, refuse_unbuilt, settings_hash
+from jobs.settings import MerchantSettings, Settings, settings_hash
 from jobs.settings_checks import parse_quiet_hours
 from reconcile.errors import ReportError
 from reconcile.model import Scope
@@ -138,8 +138,6 @@ def wire(
         DatabaseError: the database cannot be used, or its schema is of another version.
         AlreadyRunning: another run holds the lock.
     """
-    if calls_stripe:
-        refuse_unbuilt(settings)
     keys = read_api_keys(settings, environment) if calls_stripe else {}
     with ExitStack() as stack:
         database = stack.enter_context(open_database(settings.database.url, create=create))

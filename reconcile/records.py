@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from reconcile.errors import IncompletePull, OutsideError, StripeUnavailable
+from reconcile.refresh import FeatureState
 
 Fault = Literal[
     "rejected",
@@ -70,6 +72,27 @@ class AccountRecord:
     last_refreshed_at: datetime | None
     created_at: datetime | None
     livemode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFreshness:
+    """How far an account's data have been refreshed: `seen` by balances, ownership and transactions, as far as Stripe told it."""
+
+    account_id: str
+    status: str
+    permissions: tuple[str, ...]
+    seen: Mapping[str, FeatureState]
+    livemode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshAsked:
+    """Stripe's answer to a refresh that it took on, now or (`replayed`) at an earlier attempt under the same key."""
+
+    account: AccountFreshness
+    replayed: bool
+    request_id: str | None
+    wire_attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +224,7 @@ class CallFailure:
 
 
 class StripeCallFailed(Exception):
-    """A write that gave no session; the caller decides from `fault`, `sent` and `maybe_executed` what to record."""
+    """A write that failed; the caller decides from `fault`, `sent` and `maybe_executed` what to record."""
 
     def __init__(self, failure: CallFailure) -> None:
         super().__init__(failure)

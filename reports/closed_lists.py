@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconcile.model import AFFECTED, Finding, NextStep, OutcomeKind, Result
+from reconcile.refresh import RefreshStatus
 
 FINDINGS: Mapping[str, str] = {
     Finding.UNREADABLE: "Stripe and the ledger both know the account, but Stripe describes it in a way that this version cannot judge.",
@@ -127,6 +128,17 @@ ORIGINS: Mapping[str, str] = {
     "adopt": "Something else created the session, and the job was told to follow it.",
 }
 
+REFRESH_STATUSES: Mapping[str, str] = {
+    RefreshStatus.WAITING: "Stripe has not been asked yet: it allows no refresh before a later time, is busy with one, or could not be reached.",
+    RefreshStatus.PENDING: "Stripe was asked and has not finished.",
+    RefreshStatus.SUCCEEDED: "Everything that was asked for is fresh.",
+    RefreshStatus.FAILED: "Stripe could not refresh some of it.",
+    RefreshStatus.UNFINISHED: "Stripe had not finished seven dates later, and the account is not read for it any more.",
+    RefreshStatus.REJECTED: "Stripe refused it.",
+    RefreshStatus.UNKNOWN: "Whether Stripe was asked cannot be known, so it is not asked again.",
+    RefreshStatus.NOT_SENT: "Stripe was not asked: the account allows none of it, is gone, or the time for it ran out.",
+}
+
 CLOSED_LISTS: Mapping[str, Mapping[str, str]] = {
     "finding": FINDINGS,
     "next_step": NEXT_STEPS,
@@ -137,6 +149,7 @@ CLOSED_LISTS: Mapping[str, Mapping[str, str]] = {
     "matched_by": MATCHES,
     "delivery": DELIVERIES,
     "ledger_status": LEDGER_STATUSES,
+    "refresh_status": REFRESH_STATUSES,
 }
 """Name of each closed list and its values, in the order in which they are listed everywhere."""
 

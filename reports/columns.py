@@ -97,6 +97,19 @@ ACCOUNTS = TableContract(
         Column("exposure_minor", WHOLE, "minor units of currency", "Money at stake on the account, from the ledger."),
         CURRENCY,
         Column("reference", TEXT, "", "The merchant's own name for the account, from the ledger.", free_text=True),
+        Column(
+            "refresh_status",
+            TEXT,
+            "",
+            "What became of asking Stripe for fresh data after the account came back, within the 30 business dates ending tonight; empty where "
+            "none were to be asked for.",
+            values="refresh_status",
+        ),
+        Column("refresh_requested_at", TIME, "UTC", "When Stripe was asked for them; empty if it was not."),
+        Column("refresh_failure", TEXT, "", "Why they could not be had.", free_text=True),
+        Column("balances_as_of", TIME, "UTC", "When the bank calculated the balances that the refresh brought."),
+        Column("ownership_as_of", TIME, "UTC", "When the ownership that the refresh brought was fetched."),
+        Column("transactions_through", TIME, "UTC", "Up to when the refresh brought transactions."),
     ),
     ("merchant", "account_id"),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by one whenever a column is added. That is the only change: a column is never removed, renamed, moved or given another type or
 meaning, since a new one can be added after the last. So files of all versions are read together by the names of their columns,
 and what an older one lacks is null. Descriptions in the metadata are no columns, and may change at any time."""

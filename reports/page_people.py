@@ -66,6 +66,7 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
             yield Notice(f"{plural(number, 'request')} of this run {'was' if number == 1 else 'were'} {words}.")
     yield from _about_orphans(summary.get("orphans") or {})
     yield from _about_others(summary.get("accounts_compared") or {})
+    yield from _about_refreshes(summary)
     if summary["dry_run"]:
         yield Notice(
             "A dry run: nobody was asked and nothing was recorded; requests here are those that would be made.",
@@ -99,6 +100,22 @@ def _about_orphans(orphans: Mapping[str, Any]) -> Iterator[Notice]:
     ):
         if orphans.get(name):
             yield Notice(f"{plural(orphans[name], 'unknown request')}: each {words}.", bad=False)
+
+
+def _about_refreshes(summary: Mapping[str, Any]) -> Iterator[Notice]:
+    counted = {name: number for name, number in (summary["counts"] or {}).get("refresh_status", {}).items() if number}
+    if counted:
+        said = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counted.items())
+        yield Notice(
+            f"Fresh data of accounts that came back within 30 business dates: {said}. See refresh_status in accounts.",
+            bad=False,
+        )
+    for one in summary["merchants"]:
+        if one.get("refresh_trouble"):
+            yield Notice(
+                f"Merchant {one['merchant']}: not all fresh data could be asked for tonight; the next night goes on.",
+                detail=one["refresh_trouble"],
+            )
 
 
 def _about_others(compared: Mapping[str, Any]) -> Iterator[Notice]:

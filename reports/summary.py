@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from reconcile.masking import mask
 from reconcile.model import OutcomeKind, Result, RunStamp
-from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, RESULTS
+from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, REFRESH_STATUSES, RESULTS
 from reports.control import ControlTotal, count_in, exposure_totals
 from reports.table_building import of_merchant
 
@@ -29,12 +29,13 @@ UNASKED = (OutcomeKind.REJECTED, OutcomeKind.NOT_SENT, OutcomeKind.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class ApiCalls:
-    """What the run asked of Stripe: reads by purpose, writes, and of both how many were repeated or slowed down."""
+    """What the run asked of Stripe: reads by purpose, sessions (`writes`), refreshes, and of all how many were repeated or slowed down."""
 
     reads: Mapping[str, int] = field(default_factory=dict)
     writes: int = 0
     retries: int = 0
     rate_limited: int = 0
+    refreshes: int = 0
 
 
 class Basis(StrEnum):
@@ -100,6 +101,7 @@ class MerchantRun:
 
     `quiet` is why nobody was contacted at that time. `basis_date` is the business date of the snapshot that its accounts are of; None where there was none.
     `pull` says how tonight's was obtained, None where none was. `expected_lapses` are by bank what its schedule lets expect.
+    `refresh_trouble` is why fresh data could not all be asked for.
     """
 
     merchant: str
@@ -113,6 +115,7 @@ class MerchantRun:
     quiet: str | None = None
     pull: PullTold | None = None
     expected_lapses: Sequence[LapsesTold] = ()
+    refresh_trouble: str | None = None
 
     def basis(self, run_date: date) -> Basis | None:
         """What it stands on, seen from the report's business date."""
@@ -189,6 +192,7 @@ def build_summary(
         "api_calls": {
             "reads": dict(sorted(facts.api_calls.reads.items())),
             "writes": facts.api_calls.writes,
+            "refreshes": facts.api_calls.refreshes,
             "retries": facts.api_calls.retries,
             "rate_limited": facts.api_calls.rate_limited,
         },
@@ -226,6 +230,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "quiet": one.quiet,
         "pull": None if one.pull is None else one.pull.as_json(),
         "expected_lapses": [asdict(each) for each in one.expected_lapses],
+        "refresh_trouble": None if one.refresh_trouble is None else mask(one.refresh_trouble),
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
         "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),
@@ -270,6 +275,7 @@ def _counts(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
         "result": _count_each(tables["relink_requests"]["result"], RESULTS),
         "reason": _count_each(tables["relink_requests"]["reason"], REASONS),
         "outcome": _count_each(tables["relink_outcomes"]["outcome"], OUTCOMES),
+        "refresh_status": _count_each(tables["accounts"]["refresh_status"], REFRESH_STATUSES),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 
 import pandas as pd
@@ -19,6 +20,7 @@ from reconcile.model import (
     NextStep,
     StoredRequest,
 )
+from reconcile.refresh import AccountRefresh
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.columns import (
     ACCOUNTS,
@@ -32,8 +34,10 @@ from reports.table_building import build_table, in_order, single_exposure, sorte
 _ROWS_AT_ONCE = 10_000
 
 
-def accounts_table(merchant: str, findings: pd.DataFrame) -> pa.Table:
-    """One row for each account, from `frames.FINDINGS` with `next_step` set."""
+def accounts_table(
+    merchant: str, findings: pd.DataFrame, refreshed: Mapping[str, AccountRefresh] | None = None
+) -> pa.Table:
+    """One row for each account, from `frames.FINDINGS` with `next_step` set, and what is known of its refresh."""
     check(findings, FINDINGS, "findings")
     source = pa.Table.from_pandas(findings, preserve_index=False)
     columns: dict[str, object] = {name: source[name] for name in ACCOUNTS.names if name in source.column_names}
@@ -43,6 +47,11 @@ def accounts_table(merchant: str, findings: pd.DataFrame) -> pa.Table:
     )
     for name in ("also", "permissions", "missing_permissions"):
         columns[name] = split_lists(source[name])
+    places = pc.index_in(source["account_id"], value_set=pa.array(list(refreshed or ()), pa.string()))
+    for column in fields(AccountRefresh):
+        told = [getattr(one, column.name) for one in (refreshed or {}).values()]
+        kind = ACCOUNTS.schema.field(column.name).type
+        columns[column.name] = pa.array(told, kind).take(places.combine_chunks())
     return build_table(ACCOUNTS, columns)
 
 

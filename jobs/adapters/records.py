@@ -53,7 +53,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     open_requests, planned_requests, attempting_requests, unknown_requests (database, scope)
     provisional_requests(database, scope, since); requests_since(database, scope, business_date)
     count_requests_between(database, scope, first, last) -> int; requests_of_run(database, run_id, scope=None); requests_with_outcome_of_run(database, scope, run_id)
-    requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids)
+    requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids); requests_brought_back(database, scope, since)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment, since=None)
     find_by_session(database, scope, session_id) -> StoredRequest | None
     sessionless_unknown_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
@@ -61,6 +61,15 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
 Sessions that something else made (`records_orphans`)
     events_read_to(database, scope) -> datetime | None; mark_events_read(database, scope, moment)
     foreign_sessions_since(database, scope, since) -> [ForeignSession]; add_foreign_sessions(database, scope, sessions)
+
+Refreshes after a relink (`records_refreshes`), all read ones -> [StoredRefresh] in the order of planning
+    plan_refreshes(database, scope, run_id, business_date, [(request_id, account_id)], at)
+    * mark_refresh_attempting(database, refresh_id, at, fence, *, features, body, api_version, replay=False)
+    record_refresh_result(database, refresh_id, run_id, before, state, at, *, features, seen, calls, not_before_at, error)
+    add_refresh_checks(database, run_id, refresh_id, {feature: FeatureState}, at)
+    unfinished_refreshes(database, scope); followed_refreshes(database, scope, since)
+    refreshes_of_requests(database, scope, request_ids); refreshes_as_of(database, scope, moment, first, last)
+    refresh_checks_of(database, refresh_id) -> [(checked_at, run_id, feature, FeatureState)]
 
 Outcomes (`records_outcomes`)
     append_outcomes(database, run_id, business_date, outcomes, observed_at)
@@ -125,6 +134,7 @@ from jobs.adapters.records_contacts import (
     planned_requests,
     provisional_requests,
     requests_as_of,
+    requests_brought_back,
     requests_by_id,
     requests_for_authorizations,
     requests_for_holders,
@@ -156,6 +166,17 @@ from jobs.adapters.records_plans import (
     reads_by_purpose_30_days,
     reads_last_30_days,
     release_plan,
+)
+from jobs.adapters.records_refreshes import (
+    add_refresh_checks,
+    followed_refreshes,
+    mark_refresh_attempting,
+    plan_refreshes,
+    record_refresh_result,
+    refresh_checks_of,
+    refreshes_as_of,
+    refreshes_of_requests,
+    unfinished_refreshes,
 )
 from jobs.adapters.records_requests import (
     ContactTaken,
@@ -232,6 +253,7 @@ __all__ = [
     "StoredRun",
     "add_api_calls",
     "add_foreign_sessions",
+    "add_refresh_checks",
     "add_session_checks",
     "add_successors",
     "adopt_request",
@@ -252,6 +274,7 @@ __all__ = [
     "events_read_to",
     "find_by_session",
     "finish_run",
+    "followed_refreshes",
     "followed_sessions",
     "foreign_sessions_since",
     "has_base_for_brakes",
@@ -275,6 +298,7 @@ __all__ = [
     "mark_eligible",
     "mark_events_read",
     "mark_offered",
+    "mark_refresh_attempting",
     "newest_run_of",
     "newly_affected_since",
     "oldest_snapshot_date",
@@ -283,6 +307,7 @@ __all__ = [
     "open_requests",
     "open_session_counts",
     "outcomes_of",
+    "plan_refreshes",
     "plan_requests",
     "plan_taken",
     "planned_requests",
@@ -295,15 +320,20 @@ __all__ = [
     "record_found",
     "record_no_answer",
     "record_not_sent",
+    "record_refresh_result",
     "record_result",
     "record_run_merchant",
     "record_snapshot",
     "recorded_mode",
     "recorded_scopes",
+    "refresh_checks_of",
+    "refreshes_as_of",
+    "refreshes_of_requests",
     "release_plan",
     "remove_old_rows",
     "report_facts_of",
     "requests_as_of",
+    "requests_brought_back",
     "requests_by_id",
     "requests_for_authorizations",
     "requests_for_holders",
@@ -325,6 +355,7 @@ __all__ = [
     "successors_of_run",
     "troubled_history",
     "unfinished_counts",
+    "unfinished_refreshes",
     "unfinished_run_ids",
     "unfinished_runs",
     "unknown_requests",

@@ -28,6 +28,7 @@ from reconcile.model import (
     State,
     StoredRequest,
 )
+from reconcile.refresh import BROUGHT_BACK
 
 _IDS_PER_QUERY = 500
 _OUTCOME_COLUMNS = (
@@ -111,6 +112,12 @@ def followed_sessions(database: Database, scope: Scope, session_ids: Iterable[st
     """Which of these sessions belong to a request."""
     found = _by_ids(database, scope, requests.c.session_id, session_ids)
     return {stored.session_id for stored in found if stored.session_id is not None}
+
+
+def requests_brought_back(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
+    """Requests of which it was learnt since a moment that they brought accounts back."""
+    kinds = [str(kind) for kind in BROUGHT_BACK]
+    return _stored(database, scope, outcomes.c.outcome.in_(kinds), outcomes.c.observed_at >= since)
 
 
 def requests_since(database: Database, scope: Scope, business_date: date) -> list[StoredRequest]:

@@ -25,6 +25,8 @@ from jobs.adapters.tables import (
     foreign_sessions,
     outcomes,
     plans,
+    refresh_checks,
+    refreshes,
     report_facts,
     requests,
     run_merchants,
@@ -34,6 +36,7 @@ from jobs.adapters.tables import (
     successors,
 )
 from reconcile.model import OutcomeKind, State
+from reconcile.refresh import RefreshState
 
 _IDS_PER_QUERY = 500
 
@@ -179,6 +182,20 @@ def _remove_requests(connection: Connection, before: date) -> int:
             session_checks.c.request_id == requests.c.request_id, session_checks.c.checked_at >= moment
         )
     )
+    refreshed_later = exists(
+        select(refreshes.c.refresh_id).where(
+            refreshes.c.request_id == requests.c.request_id,
+            or_(
+                refreshes.c.business_date >= before,
+                refreshes.c.state.in_([str(RefreshState.PLANNED), str(RefreshState.ATTEMPTING)]),
+                exists(
+                    select(refresh_checks.c.id).where(
+                        refresh_checks.c.refresh_id == refreshes.c.refresh_id, refresh_checks.c.checked_at >= moment
+                    )
+                ),
+            ),
+        )
+    )
     led_on = exists(select(successors.c.request_id).where(successors.c.request_id == requests.c.request_id))
     statement = select(requests.c.request_id).where(
         requests.c.business_date < before,
@@ -187,12 +204,15 @@ def _remove_requests(connection: Connection, before: date) -> int:
         or_(requests.c.offered_at.is_(None), requests.c.offered_at < moment),
         not_(told_later),
         not_(read_later),
+        not_(refreshed_later),
         not_(led_on),
     )
     ids = list(connection.execute(statement).scalars())
     left = iter(ids)
     while chunk := list(islice(left, _IDS_PER_QUERY)):
-        for table in (session_checks, outcomes, requests):
+        own = select(refreshes.c.refresh_id).where(refreshes.c.request_id.in_(chunk))
+        connection.execute(delete(refresh_checks).where(refresh_checks.c.refresh_id.in_(own)))
+        for table in (refreshes, session_checks, outcomes, requests):
             connection.execute(delete(table).where(table.c.request_id.in_(chunk)))
     return len(ids)
 
@@ -205,6 +225,8 @@ def _remove_runs(connection: Connection, before: date) -> int:
                 requests,
                 outcomes,
                 session_checks,
+                refreshes,
+                refresh_checks,
                 successors,
                 snapshots,
                 api_calls,

@@ -1,4 +1,4 @@
-"""The one module that talks to Stripe: typed reads, one write, one owner of retries.
+"""The one module that talks to Stripe: typed reads, two writes, one owner of retries.
 
 Every call goes through `stripe.StripeClient.raw_request`, which adds the key, the version and the account, and whose own
 retries are off. Bodies never pass through it (see `stripe_transport`); what leaves this module are plain records, and
@@ -46,18 +46,21 @@ from jobs.adapters.stripe_records import (
     read_authorization,
     read_error,
     read_events,
+    read_freshness,
     read_session,
 )
 from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroken
 from jobs.clock import elapsed_seconds
 from jobs.traces import span
 from reconcile.records import (
+    AccountFreshness,
     AccountRecord,
     AccountsPage,
     AuthorizationRecord,
     CallFailure,
     EventRecord,
     KeyProbe,
+    RefreshAsked,
     SessionCreated,
     SessionRecord,
     StripeCallFailed,
@@ -94,7 +97,7 @@ def _always() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call: `endpoint` is the path with ids left out; a `purpose` of None marks the write.
+    """One call: `endpoint` is the path with ids left out; a `purpose` of None marks the creation of a session.
 
     `may_send` is asked before each wire attempt, after every wait.
     """
@@ -119,7 +122,7 @@ class StripeGateway:
 
     Each call makes at most `max_attempts` wire attempts, the first included, within `max_elapsed_seconds`; all calls together no more
     retries than the budget grants. But a POST that Stripe may have acted on is always tried again, since its answer tells whether it did.
-    Reads raise `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; the write raises `StripeCallFailed`.
+    Reads raise `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; a write raises `StripeCallFailed`.
     """
 
     def __init__(
@@ -308,6 +311,33 @@ class StripeGateway:
             wire_attempts=outcome.wire_attempts,
         )
 
+    def retrieve_freshness(self, account_id: str, purpose: str = "refresh") -> AccountFreshness | None:
+        """Return how far an account's data have been refreshed, or None where Stripe has no such account."""
+        return self._retrieve(_ACCOUNTS, account_id, purpose, read_freshness)
+
+    def refresh_account(
+        self, account_id: str, body: str, *, api_version: str, idempotency_key: str, may_send: Callable[[], bool]
+    ) -> RefreshAsked:
+        """Ask for fresh data of an account from a stored form-encoded body; as `create_session` in all that is said there.
+
+        Raises:
+            StripeCallFailed: Stripe did not take it on, or it cannot be known.
+        """
+        call = _Call(
+            "post",
+            f"{_ACCOUNTS}/:id/refresh",
+            f"{_ACCOUNTS}/{quote(account_id, safe='')}/refresh",
+            "refresh",
+            body=body.encode("ascii"),
+            api_version=api_version,
+            idempotency_key=idempotency_key,
+            may_send=may_send,
+        )
+        outcome = self._perform(call, read_freshness)
+        if isinstance(outcome, CallFailure):
+            raise StripeCallFailed(outcome)
+        return RefreshAsked(outcome.value, outcome.replayed, outcome.request_id, outcome.wire_attempts)
+
     def probe_key(self) -> list[KeyProbe]:
         """Ask, by reads only, what the key may do; a key for this job needs the first four and should lack the others.
 
@@ -397,7 +427,7 @@ class StripeGateway:
             if not call.may_send():
                 failures.append(key_expired(call.name))
                 return Refusal(failures[-1], retryable=False)
-            self.meter.count_attempt(call.name, call.purpose, first=not failures)
+            self.meter.count_attempt(call.name, call.purpose, first=not failures, write=call.method == "post")
             left_seconds = self._max_elapsed_seconds - (self._clock() - started_at)
             outcome = self._attempt(call, read, max(left_seconds, _SHORTEST_TIMEOUT_SECONDS))
             if isinstance(outcome, Answer):
@@ -415,7 +445,7 @@ class StripeGateway:
             elapsed_seconds = self._clock() - started_at + state.upcoming_sleep
             if state.attempt_number >= self._max_attempts or elapsed_seconds > self._max_elapsed_seconds:
                 return True
-            in_doubt = call.purpose is None and any(failure.maybe_executed for failure in failures)
+            in_doubt = call.method == "post" and any(failure.maybe_executed for failure in failures)
             return not self._budget.take(needed=in_doubt)
 
         # Outcomes are values here, not exceptions, so that none is chained to another's context. What is no outcome,

@@ -18,6 +18,7 @@ from jobs.adapters.stripe_shapes import (
     AccountList,
     Active,
     Authorization,
+    DatedRefresh,
     ErrorBody,
     ErrorDetails,
     Event,
@@ -28,13 +29,22 @@ from jobs.adapters.stripe_shapes import (
     Inactive,
     Number,
     Reference,
+    RefreshedAccount,
     Remnant,
     RemnantList,
     Session,
     StatusDetails,
 )
 from reconcile.masking import mask
-from reconcile.records import AccountNumber, AccountRecord, AuthorizationRecord, EventRecord, SessionRecord
+from reconcile.records import (
+    AccountFreshness,
+    AccountNumber,
+    AccountRecord,
+    AuthorizationRecord,
+    EventRecord,
+    SessionRecord,
+)
+from reconcile.refresh import FeatureState
 
 MALFORMED = "malformed"
 """Begins what stands for the status of an account that is not as documented; the field at fault follows it."""
@@ -56,6 +66,7 @@ class WrongShape(Exception):
 _Shape = TypeVar("_Shape")
 
 _ACCOUNT = msgspec.json.Decoder(Account)
+_REFRESHED_ACCOUNT = msgspec.json.Decoder(RefreshedAccount)
 _ACCOUNT_LIST = msgspec.json.Decoder(AccountList)
 _REMNANT = msgspec.json.Decoder(Remnant)
 _REMNANT_LIST = msgspec.json.Decoder(RemnantList)
@@ -93,6 +104,36 @@ def read_accounts(body: bytes) -> tuple[tuple[AccountRecord, ...], bool]:
 def read_account(body: bytes) -> AccountRecord:
     """Return one account."""
     return _account_record(_decode(_ACCOUNT, body))
+
+
+def read_freshness(body: bytes) -> AccountFreshness:
+    """Return how far one account's data have been refreshed."""
+    found = _decode(_REFRESHED_ACCOUNT, body)
+    refreshes = {
+        "balances": found.balance_refresh,
+        "ownership": found.ownership_refresh,
+        "transactions": found.transaction_refresh,
+    }
+    calculated_at = _moment(found.balance.as_of) if found.balance else None
+    return AccountFreshness(
+        account_id=found.id,
+        status=found.status,
+        permissions=tuple(found.permissions or ()),
+        seen={
+            name: _feature_state(one, calculated_at if name == "balances" else None)
+            for name, one in refreshes.items()
+            if one is not None
+        },
+        livemode=found.livemode,
+    )
+
+
+def _feature_state(found: DatedRefresh, through_at: datetime | None) -> FeatureState:
+    """A balance is as of when the bank calculated it; anything else is known up to the refresh that succeeded."""
+    attempted_at = _moment(found.last_attempted_at)
+    return FeatureState(
+        found.status, attempted_at, _moment(found.next_refresh_available_at), through_at or attempted_at
+    )
 
 
 def read_authorization(body: bytes) -> AuthorizationRecord:

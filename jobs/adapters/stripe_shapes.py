@@ -74,6 +74,29 @@ class Account(Struct, gc=False):
     created: int | None = None
 
 
+class DatedRefresh(Struct):
+    status: str | None = None
+    last_attempted_at: int | None = None
+    next_refresh_available_at: int | None = None
+
+
+class Balance(Struct):
+    as_of: int | None = None
+
+
+class RefreshedAccount(Struct):
+    """An account as far as its refreshes go; the amounts of a balance are not read."""
+
+    id: str
+    status: str
+    livemode: bool
+    permissions: list[str] | None = None
+    balance: Balance | None = None
+    balance_refresh: DatedRefresh | None = None
+    ownership_refresh: DatedRefresh | None = None
+    transaction_refresh: DatedRefresh | None = None
+
+
 class AccountList(Struct):
     data: list[Account]
     has_more: bool

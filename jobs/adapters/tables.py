@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -358,6 +358,53 @@ session_checks = Table(
     Column("session_status", FreeText),
     Index(None, "request_id", "checked_at"),
 )
+
+refreshes = Table(
+    "relink_refreshes",
+    metadata,
+    Column("refresh_id", Text, primary_key=True),
+    *_scope(),
+    _run_id(),
+    Column("business_date", Date, nullable=False),
+    Column("request_id", Text, ForeignKey("relink_requests.request_id"), nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("features", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("planned_at", Moment, nullable=False),
+    Column("not_before_at", Moment),
+    Column("attempting_at", Moment),
+    Column("answered_at", Moment),
+    Column("idempotency_key", Text, nullable=False),
+    Column("request_body", Text, nullable=False),
+    Column("api_version", Text, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("error_type", FreeText),
+    Column("error_code", FreeText),
+    Column("error_message", FreeText),
+    Column("http_status", Integer),
+    Column("stripe_request_id", FreeText),
+    Index(None, "request_id"),
+    Index(None, "run_id"),
+    Index(None, "merchant", "mode", "business_date"),
+)
+"""One row an account and success: its id is a hash of both, so that none is asked for twice."""
+
+refresh_checks = Table(
+    "relink_refresh_checks",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("refresh_id", Text, ForeignKey("relink_refreshes.refresh_id"), nullable=False),
+    _run_id(),
+    Column("checked_at", Moment, nullable=False),
+    Column("feature", Text, nullable=False),
+    Column("status", FreeText),
+    Column("last_attempted_at", Moment),
+    Column("next_available_at", Moment),
+    Column("through_at", Moment),
+    Index(None, "refresh_id", "id"),
+    Index(None, "run_id"),
+)
+"""Append only; the row of the highest id is what was last seen of a feature."""
 
 foreign_sessions = Table(
     "relink_foreign_sessions",

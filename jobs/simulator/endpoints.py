@@ -126,7 +126,13 @@ def _refresh_account(world: World, shown: Rendering, account_id: str, given: Par
     for feature in features:
         if _REFRESH_PERMISSION[feature] not in account.permissions:
             raise ApiFailure(400, f"The account does not grant what refreshing {feature} needs.", param="features")
-    account.refreshing = tuple("transaction" if name == "transactions" else name for name in features)
+    names = tuple("transaction" if name == "transactions" else name for name in features)
+    for name in names:
+        last = render.last_refresh(account, name, world.now)
+        if last is not None and (last["status"] == "pending" or last["next_refresh_available_at"] > world.now):
+            raise ApiFailure(400, f"The {name} of this account cannot be refreshed yet.", param="features")
+    account.refreshing = tuple(dict.fromkeys((*account.refreshing, *names)))
+    world.refreshes.append((account.id, names))
     world.schedule(world.now + REFRESH_SECONDS, Due.REFRESHED, account.id)
     return render_account(world, account, shown)
 

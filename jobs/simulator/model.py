@@ -94,6 +94,9 @@ class Account:
     expected_at: int | None = None
     broken_at: int = 0
     refreshing: tuple[str, ...] = ()
+    refreshed: dict[str, int] = field(default_factory=dict)
+    refresh_failed: dict[str, int] = field(default_factory=dict)
+    refresh_fails: frozenset[str] = frozenset()
     position: int = -1
 
     @property

@@ -76,7 +76,7 @@ def account(item: Account, shown: Rendering, livemode: bool, now: int, overrides
         "object": "financial_connections.account",
         "account_holder": {item.holder.kind: item.holder.id, "type": item.holder.type},
         "balance": None,
-        "balance_refresh": _refresh(item, "balance", now),
+        "balance_refresh": last_refresh(item, "balance", now),
         "category": CATEGORY_OF.get(item.subcategory, "other"),
         "created": item.created,
         "display_name": item.subcategory.replace("_", " ").title(),
@@ -84,14 +84,14 @@ def account(item: Account, shown: Rendering, livemode: bool, now: int, overrides
         "last4": item.last4,
         "livemode": livemode,
         "ownership": None,
-        "ownership_refresh": _refresh(item, "ownership", now),
+        "ownership_refresh": last_refresh(item, "ownership", now),
         "permissions": list(item.permissions),
         "status": item.status,
         "status_details": _status_details(item, shown),
         "subcategory": item.subcategory,
         "subscriptions": ["transactions"] if item.subscribed else [],
         "supported_payment_method_types": _payment_method_types(item),
-        "transaction_refresh": _refresh(item, "transaction", now),
+        "transaction_refresh": last_refresh(item, "transaction", now),
     }
     if shown.account_numbers:
         body["account_numbers"] = [_account_number(number, shown) for number in item.numbers]
@@ -211,10 +211,14 @@ def encode(body: Json) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _refresh(item: Account, feature: str, now: int) -> Json | None:
-    if _FEATURE_PERMISSION[feature] not in item.permissions:
+REFRESH_PAUSE_SECONDS = 3_600
+
+
+def last_refresh(item: Account, feature: str, now: int) -> Json | None:
+    """The last refresh of a feature, null where the account does not grant it or Stripe shows none."""
+    if _FEATURE_PERMISSION.get(feature) not in item.permissions:
         return None
-    at, status = item.refreshed_at, "succeeded"
+    at, status = max(item.refreshed_at, item.refreshed.get(feature, 0)), "succeeded"
     if item.subscribed and item.status == "active":
         # A subscribed account is refreshed once a day, at its own hour.
         at = max(at, now - (now - at) % 86_400)
@@ -222,10 +226,16 @@ def _refresh(item: Account, feature: str, now: int) -> Json | None:
         return _with_id(
             item, feature, {"last_attempted_at": now, "next_refresh_available_at": None, "status": "pending"}
         )
+    if item.refresh_failed.get(feature, 0) > at:
+        at, status = item.refresh_failed[feature], "failed"
     if item.status == "inactive" and feature == "balance":
         # The refresh that noticed the break is the one that failed.
         at, status = item.broken_at, "failed"
-    return _with_id(item, feature, {"last_attempted_at": at, "next_refresh_available_at": at + 3_600, "status": status})
+    return _with_id(
+        item,
+        feature,
+        {"last_attempted_at": at, "next_refresh_available_at": at + REFRESH_PAUSE_SECONDS, "status": status},
+    )
 
 
 def _with_id(item: Account, feature: str, body: Json) -> Json:

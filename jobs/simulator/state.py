@@ -78,6 +78,7 @@ class State:
         self.effects: list[Effect] = []
         self.lives_on: dict[str, list[str]] = {}
         """What no bank tells: the accounts that each account was linked again as."""
+        self.refreshes: list[tuple[str, tuple[str, ...]]] = []
         self.secrets: set[str] = set()
 
     def draws(self, *purpose: object) -> Draws:

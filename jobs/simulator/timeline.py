@@ -151,8 +151,9 @@ def _refreshed(state: State, account_id: str, _: int) -> None:
     features, account.refreshing = account.refreshing, ()
     if account.status != "active":
         return
-    account.refreshed_at = state.now
     for feature in features:
+        ended = account.refresh_failed if feature in account.refresh_fails else account.refreshed
+        ended[feature] = state.now
         name = "transactions" if feature == "transaction" else feature
         state.emit(f"account.refreshed_{name}", account)
 

@@ -101,6 +101,7 @@ def settings_for(base_url: str, database_url: str, reports: Path, *, braked: boo
                 "pending_days": PENDING_DAYS,
                 "delivery": _delivery,
                 "ladder_days": None if _ladder_days is None else list(_ladder_days),
+                "refresh_after": ["balances", "transactions"],
             },
             "brakes": LOW_BRAKES if braked else {},
             "reports": {"directory": str(reports), "formats": ["csv", "parquet"]},

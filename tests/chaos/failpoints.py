@@ -38,9 +38,17 @@ STAGE_FUNCTIONS = (
     "record_brakes",
     "store_plan",
     "relink",
+    "refresh",
     "publish",
 )
-GATEWAY_METHODS = ("list_accounts_page", "list_events", "retrieve_account", "retrieve_session", "create_session")
+GATEWAY_METHODS = (
+    "list_accounts_page",
+    "list_events",
+    "retrieve_account",
+    "retrieve_session",
+    "create_session",
+    "refresh_account",
+)
 SNAPSHOT_STEPS = ("_make_private_directories", "_remove_leftovers", "_write_parquet", "_sha256", "_sync")
 
 SENDING = ("create_session", "POST sessions", "mark_attempting", "record_result")

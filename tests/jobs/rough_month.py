@@ -63,6 +63,7 @@ def play(directory: Path, days: int, lost: set[int], failed: int, whole: set[int
     world = lively_world(accounts)
     with SimulatorServer(world) as server:
         nights = Nights(world, server, directory, f"sqlite:///{directory / 'relink.db'}")
+        nights.sections["relink"] = {"refresh_after": ["balances", "ownership", "transactions"]}
         clock = ticking(nights)
         complete: dict[date, RunResult] = {}
         others: list[Path] = []

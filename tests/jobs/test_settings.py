@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.settings import Settings, load_settings, parse_settings, refuse_unbuilt, settings_for_record, settings_hash
+from jobs.settings import Settings, load_settings, parse_settings, settings_for_record, settings_hash
 from reconcile.errors import SettingsError
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
@@ -461,15 +461,3 @@ def test_delivery_rules_can_come_from_the_environment(tmp_path: Path) -> None:
     rules = "[{institution: Oak Bank, delivery: hosted_email}]"
     settings = load_settings(file, {"RELINK_RELINK__DELIVERY_RULES": rules})
     assert settings.relink.delivery_rules[0].institution == "Oak Bank"
-
-
-def test_what_is_not_built_is_refused_by_name_and_defaults_are_not() -> None:
-    refuse_unbuilt(Settings())
-    asked = parse_settings(
-        {
-            "relink": {"refresh_after": ["balances"]},
-        }
-    )
-    with pytest.raises(SettingsError) as caught:
-        refuse_unbuilt(asked)
-    assert "relink.refresh_after:" in str(caught.value)

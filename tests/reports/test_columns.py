@@ -11,7 +11,8 @@ PROMISED = {
     "accounts": "merchant, account_id, authorization_id, account_holder_id, institution_name, last4, subcategory, ledger_status,"
     " stripe_status, cause, action, finding, also, next_step, inactive_since, inactive_since_basis, days_inactive,"
     " expected_deactivation_date, days_to_deactivation, permissions, missing_permissions, shared_accounts, shared_affected,"
-    " last_refreshed_at, exposure_minor, currency, reference",
+    " last_refreshed_at, exposure_minor, currency, reference, refresh_status, refresh_requested_at, refresh_failure,"
+    " balances_as_of, ownership_as_of, transactions_through",
     "authorizations": "merchant, authorization_id, account_holder_id, institution_name, accounts, affected_accounts, finding,"
     " next_step, attempts, last_request_at, exposure_minor, currency, exposure_by_currency, references",
     "relink_requests": "merchant, request_id, authorization_id, account_id, account_holder_id, institution_name, reason,"
@@ -75,6 +76,6 @@ def test_there_is_no_other_table() -> None:
 def test_types_follow_from_names(name: str) -> None:
     """Money is whole minor units, a moment is a time in UTC, and everything unlisted is text."""
     for column in TABLES[name].columns:
-        moment = column.name.endswith("_at") or column.name == "inactive_since"
+        moment = column.name.endswith(("_at", "_as_of", "_through")) or column.name == "inactive_since"
         expected = "time" if moment else TYPES_BY_NAME.get(column.name, "text")
         assert TYPE_NAMES[column.type] == expected, column.name

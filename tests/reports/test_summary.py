@@ -88,7 +88,13 @@ def test_it_is_plain_json() -> None:
     assert [one["merchant"] for one in summary["merchants"]] == ["east", "north"]
     assert summary["merchants"][0]["counts"] is None
     assert sum(summary["merchants"][1]["counts"]["finding"].values()) == 0
-    assert summary["api_calls"] == {"reads": {"collect": 3, "pull": 20}, "writes": 4, "retries": 2, "rate_limited": 1}
+    assert summary["api_calls"] == {
+        "reads": {"collect": 3, "pull": 20},
+        "writes": 4,
+        "refreshes": 0,
+        "retries": 2,
+        "rate_limited": 1,
+    }
     assert summary["durations_seconds"] == {"pull": 1.0, "relink": 2.0}
     assert summary["run_date"] == "2026-11-22"
     assert summary["control"][0] == {

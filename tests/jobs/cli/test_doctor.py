@@ -84,13 +84,6 @@ def test_a_hosted_delivery_that_leads_nowhere_back_is_a_warning(
     assert levels(at("doctor", "--json"))["delivery"] == "ok"
 
 
-def test_what_this_version_does_not_do_is_a_fault(
-    tonight: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = deployed(tonight, relink, monkeypatch, relink={"refresh_after": ["balances"]})("doctor", "--json")
-    assert (ended.code, levels(ended)["settings"], levels(ended)["stripe"]) == (2, "fail", "ok")
-
-
 def test_a_missing_key_hides_nothing_else(well: Relink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STRIPE_API_KEY")
     ended = well("doctor", "--json")

@@ -236,6 +236,22 @@ def test_refresh_takes_effect_later_and_needs_an_active_account(world: World, cl
     assert client.get(f"{ACCOUNTS}/fca_1").json["balance_refresh"]["status"] == "failed"
 
 
+def test_a_refresh_is_refused_while_one_is_pending_and_for_an_hour_after(world: World, client: Client) -> None:
+    path, asked = f"{ACCOUNTS}/fca_1/refresh", {"features[0]": "balance"}
+    assert client.post(path, asked).error["param"] == "features", "it was linked just now"
+    world.advance(hours=2)
+    world.accounts["fca_1"].refresh_fails = frozenset({"balance"})
+    assert client.post(path, asked).json["balance_refresh"]["next_refresh_available_at"] is None
+    assert client.post(path, asked).error["param"] == "features"
+    world.advance(seconds=61)
+    shown = client.get(f"{ACCOUNTS}/fca_1").json["balance_refresh"]
+    assert (shown["status"], shown["next_refresh_available_at"]) == ("failed", shown["last_attempted_at"] + 3600)
+    assert client.post(path, asked).error["param"] == "features"
+    world.advance(hours=1)
+    assert client.post(path, asked).json["balance_refresh"]["status"] == "pending"
+    assert world.refreshes == [("fca_1", ("balance",))] * 2
+
+
 def test_institutions(client: Client) -> None:
     found = {each["name"]: each for page in client.pages("/v1/financial_connections/institutions", {}) for each in page}
     assert found["Down (Scheduled)"]["status"] == "inactive"
