@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconcile.ladder import answer_until, eligible_dates
@@ -102,6 +102,7 @@ def test_without_the_date_of_eligibility_the_first_request_begins_the_ladder() -
     assert answer_until(third, policy, stamp(), {}) == FIRST_NIGHT.date() + timedelta(days=policy.pending_days)
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(2, 9), min_size=0, max_size=3).flatmap(
         lambda gaps: st.tuples(st.just(gaps), st.lists(st.sampled_from(("", "quiet", "held", "refused")), max_size=45))
