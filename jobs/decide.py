@@ -15,6 +15,7 @@ from jobs.adapters.lease import require_token
 from jobs.forecast import expect_lapses
 from jobs.night import Counted, MerchantNight
 from jobs.selection import FILE_COLUMNS, Selection
+from jobs.twins import find_twins, moved_accounts
 from jobs.wiring import Wiring
 from reconcile.breakages import BreakageStep, advance_breakages
 from reconcile.classify import flags
@@ -34,19 +35,23 @@ logger = logging.getLogger(__name__)
 
 
 def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
-    """Give each account its finding, open and close breakages by them, and tell what will lapse (in memory)."""
+    """Give each account its finding, tell twins, open and close breakages by both, and tell what will lapse (in memory)."""
     scope = night.merchant.scope
     accounts, ledger = night.accounts, night.ledger
     in_both = int(accounts["account_id"].isin(ledger["account_id"].array).sum())
     night.counted = Counted(len(accounts), len(ledger), in_both)
     night.findings = classify_large(accounts, ledger, night.history, wiring.policy, night.stamp)
     night.accounts, night.ledger = pd.DataFrame(), pd.DataFrame()
-    matched = {*records.successors(wiring.database, scope), *night.successors}
+    known = [*records.successors(wiring.database, scope), *night.successors]
+    named = frozenset() if night.work.selection is None else night.work.selection.authorizations
+    night.twins = find_twins(wiring.database, scope, night.findings, night.history, known, named=named)
+    night.successors.extend(night.twins.successors)
+    moved = moved_accounts([*known, *night.twins.successors], night.twins)
     night.breakages = advance_breakages(
         records.open_breakages(wiring.database, scope),
         records.highest_breakage_numbers(wiring.database, scope),
         night.findings,
-        {successor.old_account_id for successor in matched if successor.old_account_id != successor.new_account_id},
+        {old for old, new in moved.items() if old != new},
         night.stamp,
     )
     if not night.pulled:
@@ -85,7 +90,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         stored = _resolve_unknowns(night, stored, only, work.unknowns_resolved_by)
     night.contacts, night.only = stored, only
     matched = [*records.successors(wiring.database, scope), *night.successors]
-    successors = {one.old_account_id: one.new_account_id for one in matched}
+    successors = moved_accounts(matched, night.twins)
     moved = {old: new for old, new in successors.items() if old != new}
     night.quiet = wiring.why_quiet()
     inputs = PlanInputs(
@@ -103,6 +108,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         quiet=night.quiet,
         quiet_until=quiet_customers(night.findings, night.history, wiring.policy, stamp),
         eligible_dates=eligible_dates(night.breakages.open, stamp),
+        twins_in_review=night.twins.in_review,
     )
     night.history = pd.DataFrame()
     night.findings, night.plan = plan(night.findings, inputs)

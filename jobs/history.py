@@ -32,6 +32,12 @@ _ORDER = (
 )
 """How events of one moment follow each other: what was seen, what was done about it, what came of it."""
 
+MATCHED_IN_WORDS = {
+    "id": "the same id",
+    "attributes": "holder, bank, last digits and kind",
+    "twin": "holder, bank, last digits and kind: a twin, which the customer linked afresh after the old one had stopped working",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -258,7 +264,7 @@ def _compared(request: RelinkRequest, outcome: Outcome) -> str:
 
 
 def _successor_event(scope: Scope, at: datetime, run_id: str, successor: Successor) -> Event:
-    how = "the same id" if successor.matched_by == "id" else "holder, bank, last digits and kind"
+    how = MATCHED_IN_WORDS.get(successor.matched_by, successor.matched_by)
     return Event(
         at,
         scope.merchant,
@@ -268,7 +274,7 @@ def _successor_event(scope: Scope, at: datetime, run_id: str, successor: Success
         run_id,
         account_id=successor.old_account_id,
         authorization_id=successor.old_authorization_id,
-        request_id=successor.request_id,
+        request_id=successor.request_id or None,
     )
 
 

@@ -18,6 +18,7 @@ from reconcile.model import BreakageKey, Holder, Outcome, Plan, RunStamp, Stored
 from reconcile.orphans import ForeignSession, SessionHint
 from reconcile.outcomes import Look
 from reconcile.schedules import ExpectedLapses
+from reconcile.twins import Twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class MerchantNight:
     looked_at: list[StoredRequest] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     successors: list[Successor] = field(default_factory=list)
+    twins: Twins = field(default_factory=Twins)
     checked: list[tuple[str, str | None]] = field(default_factory=list)
     contacts: list[StoredRequest] = field(default_factory=list)
     only: frozenset[str] | None = None

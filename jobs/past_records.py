@@ -37,12 +37,6 @@ class PastRecords:
     successors: list[Successor]
     refreshes: list[StoredRefresh]
 
-    @property
-    def moved(self) -> dict[str, str]:
-        """Accounts that live on under another id, and under which."""
-        pairs = {one.old_account_id: one.new_account_id for one in self.successors}
-        return {old: new for old, new in pairs.items() if old != new}
-
 
 def past_records(
     database: Database,

@@ -16,6 +16,7 @@ from jobs.publish import MerchantTold, report_tables
 from jobs.recorded import COMMAND, recorded_settings, stamp_of_date, stamp_of_run
 from jobs.report_facts import KeptFacts, MerchantFacts, unpack
 from jobs.settings import Settings
+from jobs.twins import find_twins, moved_accounts
 from jobs.wiring import Wiring, brake_policy, relink_policy
 from reconcile.brakes import BrakeInputs, apply_brakes
 from reconcile.breakages import advance_breakages
@@ -81,6 +82,7 @@ class _Ground:
     ledger: pd.DataFrame
     history: pd.DataFrame
     settings: Settings
+    moment: datetime
 
 
 class Rebuilder:
@@ -271,7 +273,7 @@ class Rebuilder:
         accounts = snapshot.accounts if is_own else carry_forward(snapshot.accounts, history, record.taken_at)
         # A run's own settings; for a date without one, those that the snapshot was taken under.
         settings = settings or recorded_settings(snapshot.metadata.settings)
-        return _Ground(record, accounts, snapshot.ledger, history, settings)
+        return _Ground(record, accounts, snapshot.ledger, history, settings, moment)
 
     def _then(
         self, scope: Scope, stamp: RunStamp, settings: Settings, moment: datetime, own: MerchantFacts | None
@@ -299,7 +301,10 @@ class Rebuilder:
         findings: pd.DataFrame,
     ) -> pd.DataFrame:
         """The next steps as they would have been decided then; nothing is requested."""
-        step = advance_breakages(then.open_before, then.highest_before, findings, set(then.moved), stamp)
+        twins = find_twins(self._wiring.database, scope, findings, ground.history, then.successors, until=ground.moment)
+        successors = moved_accounts([*then.successors, *twins.successors], twins)
+        moved = {old: new for old, new in successors.items() if old != new}
+        step = advance_breakages(then.open_before, then.highest_before, findings, set(moved), stamp)
         gone = {key for key, _ in step.closed}
         # What is made again from an earlier snapshot closes no outage: that takes a complete new one.
         breakages = (*step.open, *(one for one in then.open_before if one.key in gone))
@@ -318,20 +323,20 @@ class Rebuilder:
                 live=scope.mode == "live",
             ),
         )
-        successors = {one.old_account_id: one.new_account_id for one in then.successors}
         inputs = PlanInputs(
             scope=scope,
             stamp=stamp,
             policy=relink_policy(ground.settings),
             breakages=breakages,
             contacts=sum_up_contacts(then.contacts, keys, stamp),
-            successors=then.moved,
+            successors=moved,
             unmatched_accounts=unmatched_accounts(
                 [one for one in then.contacts if one.request.breakage in keys], successors
             ),
             held_authorizations=verdict.held_authorizations,
             quiet_until=quiet_customers(findings, ground.history, relink_policy(ground.settings), stamp),
             eligible_dates=eligible_dates(breakages, stamp),
+            twins_in_review=twins.in_review,
         )
         planned, _ = plan(findings, inputs)
         return planned

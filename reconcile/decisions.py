@@ -38,7 +38,8 @@ def decisions_of(findings: pd.DataFrame, plan: Plan) -> set[Decision]:
             continue
         decided = of_authorization.get(authorization_id)
         if decided is None or decided.next_step != step:
-            found.add(Decision(authorization_id, account_id, finding, step, ""))
+            detail = plan.account_details.get(account_id, "") if step == NextStep.REVIEW else ""
+            found.add(Decision(authorization_id, account_id, finding, step, detail))
             continue
         standing = first.get(authorization_id)
         if standing is None or _RANK[finding] < _RANK[standing]:

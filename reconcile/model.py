@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -325,7 +325,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """An account that lives on under a new authorization; `matched_by` is `id` or `attributes`."""
+    """An account that lives on under a new authorization.
+
+    `matched_by` is `id`, `attributes` or, where no request brought it, `twin`; then `request_id` is empty.
+    """
 
     old_account_id: str
     new_account_id: str
@@ -346,8 +349,12 @@ class AuthorizationDecision:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be sent, in sending order, one decision for every authorization considered, and what a brake holds back."""
+    """What would be sent, in sending order, one decision for every authorization considered, and what a brake holds back.
+
+    `account_details` say why single accounts fare otherwise than their authorization, where that can be said.
+    """
 
     requests: tuple[RelinkRequest, ...]
     decisions: tuple[AuthorizationDecision, ...]
     held: tuple[RelinkRequest, ...] = ()
+    account_details: Mapping[str, str] = field(default_factory=dict)

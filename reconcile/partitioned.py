@@ -157,4 +157,5 @@ def plan_parts(
         ),
         tuple(sorted((one for own in plans for one in own.decisions), key=lambda one: one.authorization_id)),
         tuple(sorted((one for own in plans for one in own.held), key=lambda one: turns[one.authorization_id].number)),
+        inputs.twins_in_review,
     )

@@ -57,6 +57,8 @@ Decided = dict[str, tuple[NextStep, str]]
 _ROWS_AT_ONCE = 10_000
 """So many rows at a time become Python values, which take ten times the memory of columns."""
 
+_TWIN = "it may be the same account as another"
+
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
@@ -66,7 +68,8 @@ class PlanInputs:
     authorization and have no proven successor; `held_authorizations` are stopped by a brake; `only_authorizations` narrows the
     plan to what a person asked for. `suppressed_ids` are holders and accounts that a list of the merchant's forbids to contact;
     `quiet` says why nobody is contacted at this time, None where people are; `quiet_until` until when some customers are left
-    alone about a bank; `eligible_dates` since when each breakage could be asked about.
+    alone about a bank; `eligible_dates` since when each breakage could be asked about. `twins_in_review` are accounts that may be the same as
+    another, with the reason.
     """
 
     scope: Scope
@@ -83,6 +86,7 @@ class PlanInputs:
     quiet: str | None = None
     quiet_until: Mapping[Bank, date] = field(default_factory=dict)
     eligible_dates: Mapping[BreakageKey, date] = field(default_factory=dict)
+    twins_in_review: Mapping[str, str] = field(default_factory=dict)
     breakage_of: Mapping[tuple[str, str], BreakageKey] = field(init=False, repr=False, compare=False)
     """The open breakage of an authorization and a kind, worked out once for all parts of a world."""
 
@@ -216,7 +220,7 @@ def settle_plan(
     planned = findings.copy(deep=False)
     planned["next_step"] = arrow_series([str(step) for step in steps], FINDINGS["next_step"], planned.index)
     return check(planned, FINDINGS, "planned findings"), Plan(
-        tuple(requests), _decisions(findings, steps, details, decided), tuple(held)
+        tuple(requests), _decisions(findings, steps, details, decided), tuple(held), inputs.twins_in_review
     )
 
 
@@ -244,6 +248,7 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing)
         ),
         "the cause is set to be reviewed": findings["cause"].isin(inputs.policy.causes_to_review),
         "what the customer linked could not be matched": findings["account_id"].isin(set(inputs.unmatched_accounts)),
+        _TWIN: findings["account_id"].isin(set(inputs.twins_in_review)),
     }
     concerns = {detail: flags(where) for detail, where in reviews.items()}
     conditions: list[tuple[Flags, NextStep]] = [
@@ -260,7 +265,11 @@ def _account_steps(findings: pd.DataFrame, inputs: PlanInputs, across: Crossing)
         (affected & ~flags(finding.isin(inputs.policy.reasons)), NextStep.REASON_OFF),
     ]
     steps = _first_that_holds([(where, str(step)) for where, step in conditions], len(findings))
-    return steps, _first_that_holds([(where, detail) for detail, where in concerns.items()], len(findings))
+    details = _first_that_holds([(where, detail) for detail, where in concerns.items()], len(findings))
+    twins = np.flatnonzero(details == _TWIN)
+    for position, account_id in zip(twins.tolist(), values_of(findings["account_id"].iloc[twins]), strict=True):
+        details[position] = inputs.twins_in_review[account_id]
+    return steps, details
 
 
 def _first_that_holds(conditions: Sequence[tuple[Flags, str]], rows: int) -> Steps:
@@ -332,7 +341,7 @@ def _candidates(
     findings: pd.DataFrame, undecided: Flags, inputs: PlanInputs, *, with_rows: bool
 ) -> tuple[list[Candidate], Decided]:
     """Authorizations that no standing fact rules out, by id; and the steps of those that one does."""
-    left_out = {*inputs.successors, *inputs.suppressed_ids}
+    left_out = {*inputs.successors, *inputs.suppressed_ids, *inputs.twins_in_review}
     waiting = set(values_of(findings.loc[undecided, "account_id"]))
     decided: Decided = {}
     candidates: list[Candidate] = []

@@ -74,6 +74,7 @@ BASES: Mapping[str, str] = {
 MATCHES: Mapping[str, str] = {
     "id": "The account kept its id.",
     "attributes": "Holder, institution, last four digits and subcategory fit exactly one account on either side.",
+    "twin": "The customer linked afresh instead of answering a request: the same attributes, linked after the old account stopped working, each the other's only match.",
 }
 
 DELIVERIES: Mapping[str, str] = {

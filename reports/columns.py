@@ -288,10 +288,10 @@ ACCOUNT_SUCCESSORS = TableContract(
         MERCHANT,
         Column("old_account_id", TEXT, "", "The account as it was known, to be changed in the ledger."),
         Column("new_account_id", TEXT, "", "The account that carries it on."),
-        Column("old_authorization_id", TEXT, "", "The authorization that was asked about."),
-        Column("new_authorization_id", TEXT, "", "The authorization that came of it."),
+        Column("old_authorization_id", TEXT, "", "The authorization of the old account."),
+        Column("new_authorization_id", TEXT, "", "The authorization of the new account."),
         Column("matched_by", TEXT, "", "How the two were told to be one.", values="matched_by"),
-        REQUEST_ID,
+        Column("request_id", TEXT, "", "The job's own id of the request that led to it; empty for a twin."),
     ),
     ("merchant", "old_account_id", "new_account_id"),
 )

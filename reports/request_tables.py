@@ -122,7 +122,7 @@ def relink_outcomes_table(requests: Iterable[StoredRequest]) -> pa.Table:
 def account_successors_table(merchant: str, successors: Iterable[Successor]) -> pa.Table:
     """One row for each account that was replaced under a new authorization."""
     columns = [name for name in ACCOUNT_SUCCESSORS.names if name != "merchant"]
-    rows = [{"merchant": merchant, **{name: getattr(one, name) for name in columns}} for one in successors]
+    rows = [{"merchant": merchant, **{name: getattr(one, name) or None for name in columns}} for one in successors]
     return table_of_rows(ACCOUNT_SUCCESSORS, rows)
 
 

@@ -25,9 +25,13 @@ def schedule_answer(state: State, session: Session) -> None:
     if not state.behaviour.automatic_answers or session.authorization_id is None:
         return
     draws = _draws(state, session)
-    if draws.weighted(state.behaviour.answers) == "never":
-        return
     behaviour = state.behaviour
+    if draws.weighted(behaviour.answers) == "never":
+        afresh = state.draws("afresh", session.authorization_id)
+        if session.attempt == 1 and behaviour.fresh_link_share and afresh.chance(behaviour.fresh_link_share):
+            hours = afresh.between(*behaviour.slow_answer_hours)
+            state.schedule(session.created + int(hours * 3_600), Due.FRESH_LINK, session.authorization_id)
+        return
     mark = draws.unit()
     if mark < behaviour.late_share:
         hours = draws.between(*behaviour.late_answer_hours)
@@ -245,21 +249,45 @@ def _new_authorization(
 def _successor(state: State, session: Session, new: Authorization, old: Account, name: str, ambiguous: bool) -> None:
     copies = 2 if ambiguous else 1
     for copy in range(copies):
-        account = Account(
-            id="fca_1" + token(f"account:{name}:{old.id}:{copy}", 23),
-            authorization=new,
-            holder=old.holder,
-            last4=old.last4,
-            subcategory=old.subcategory,
-            permissions=session.permissions,
-            numbers=() if old.subcategory not in ("checking", "savings") else changes.PLAIN_NUMBERS,
-            created=state.now,
-            refreshed_at=state.now,
-        )
-        new.accounts.append(account)
-        state.lives_on.setdefault(old.id, []).append(account.id)
-        state.index_account(account)
-        if changes.has_tokenized_numbers(account):
-            account.numbers = ()
-            changes.issue_number(state, account, announce=False)
-        state.emit("account.created", account)
+        _copy(state, old, new, "fca_1" + token(f"account:{name}:{old.id}:{copy}", 23), session.permissions)
+
+
+def link_afresh(state: State, authorization: Authorization, chosen: Sequence[Account]) -> Authorization:
+    """Let the customer link accounts once more as if for the first time, with no session of the merchant's for it; what was there stays as it is."""
+    name = f"{state.seed}:afresh:{authorization.id}:{state.now}"
+    new = Authorization("fcauth_1" + token(name, 23), authorization.holder, authorization.institution, state.now)
+    state.authorizations[new.id] = new
+    for account in chosen:
+        _copy(state, account, new, "fca_1" + token(f"{name}:{account.id}", 23), account.permissions)
+    _apply_manner(state, new, new.accounts)
+    schedule_trouble(state, new, 0)
+    return new
+
+
+def on_fresh_link(state: State, authorization_id: str, _: int) -> None:
+    """The moment at which a customer who never answers links afresh, unless the accounts work again by then."""
+    authorization = state.authorizations[authorization_id]
+    broken = [account for account in authorization.accounts if account.status != "active"]
+    if broken and authorization.institution.manner != "down":
+        link_afresh(state, authorization, broken)
+
+
+def _copy(state: State, old: Account, new: Authorization, account_id: str, permissions: tuple[str, ...]) -> None:
+    account = Account(
+        id=account_id,
+        authorization=new,
+        holder=old.holder,
+        last4=old.last4,
+        subcategory=old.subcategory,
+        permissions=permissions,
+        numbers=() if old.subcategory not in ("checking", "savings") else changes.PLAIN_NUMBERS,
+        created=state.now,
+        refreshed_at=state.now,
+    )
+    new.accounts.append(account)
+    state.lives_on.setdefault(old.id, []).append(account.id)
+    state.index_account(account)
+    if changes.has_tokenized_numbers(account):
+        account.numbers = ()
+        changes.issue_number(state, account, announce=False)
+    state.emit("account.created", account)

@@ -79,6 +79,8 @@ class Behaviour:
     ambiguous_share: float = 0.10
     old_disconnected_share: float = 0.6
     sibling_reactivated_share: float = 0.5
+    fresh_link_share: float = 0.0
+    """Of the customers who would never answer, those who link their broken accounts afresh instead."""
     session_creation_emits_event: bool = False
     """Whether creating a session emits `financial_connections.session.updated`; Stripe does not document it."""
     hosted_interval_hours: float = 48.0

@@ -27,6 +27,7 @@ class Due(IntEnum):
     ANSWER = 9
     LAGGED_ANSWER = 10
     REFRESHED = 11
+    FRESH_LINK = 12
 
 
 def deactivate(state: State, account: Account, cause: str, action: str) -> None:

@@ -32,6 +32,7 @@ _ACTIONS = (
     "expire_number",
     "heal_account",
     "heal_authorization",
+    "link_afresh",
     "override",
     "remove_account",
     "revoke_key",

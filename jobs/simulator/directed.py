@@ -10,7 +10,7 @@ from jobs.simulator import answers, changes, timeline
 from jobs.simulator.building import BuildableWorld, check_known
 from jobs.simulator.clock import epoch_seconds
 from jobs.simulator.locking import locked
-from jobs.simulator.model import PERMISSIONS
+from jobs.simulator.model import PERMISSIONS, Authorization
 
 
 class DirectedWorld(BuildableWorld):
@@ -163,6 +163,19 @@ class DirectedWorld(BuildableWorld):
     def add_other_mode_id(self, object_id: str) -> None:
         """An id that exists, but in the other mode."""
         self.other_mode_ids.add(object_id)
+
+    @locked
+    def link_afresh(self, authorization_id: str, accounts: Sequence[str] | None = None) -> Authorization:
+        """Let the customer link accounts once more under a new authorization, those that do not work or those named; the old ones stay as they are."""
+        old = self.authorizations[authorization_id]
+        chosen = [
+            account
+            for account in old.accounts
+            if (account.status != "active" if accounts is None else account.id in accounts)
+        ]
+        if not chosen:
+            raise ValueError(f"authorization {authorization_id} has no account to link afresh; name some")
+        return answers.link_afresh(self, old, chosen)
 
     @locked
     def answer(

@@ -170,4 +170,5 @@ _HANDLERS: dict[Due, Callable[[State, str, int], None]] = {
     Due.ANSWER: answers.on_due,
     Due.LAGGED_ANSWER: answers.on_lagged,
     Due.REFRESHED: _refreshed,
+    Due.FRESH_LINK: answers.on_fresh_link,
 }

@@ -27,11 +27,13 @@ from reconcile.model import (
     Scope,
     State,
     StoredRequest,
+    Successor,
 )
 from reconcile.normalize import accounts_frame, ledger_frame
 from reconcile.plan import PlanInputs, plan
 from reconcile.policy import RelinkPolicy
 from reconcile.records import AccountNumber, AccountRecord, SessionRecord
+from reconcile.twins import Twins, judge_twins
 
 FIRST_NIGHT = datetime(2026, 11, 2, 3, 30, tzinfo=UTC)
 SCOPE = Scope("main", "sandbox")
@@ -109,6 +111,9 @@ class Memory:
     requests: list[StoredRequest] = field(default_factory=list)
     successors: dict[str, str] = field(default_factory=dict)
     unmatched: frozenset[str] = frozenset()
+    past: list[pd.DataFrame] = field(default_factory=list)
+    known: list[Successor] = field(default_factory=list)
+    looks_for_twins: bool = False
 
 
 @dataclass
@@ -119,6 +124,7 @@ class Decided:
     plan: Plan
     breakages: BreakageStep
     history: HistoryStep
+    twins: Twins = field(default_factory=Twins)
 
     def cell(self, account_id: str, column: str) -> Any:
         """One cell of an account's row."""
@@ -146,12 +152,20 @@ def decide(
     deactivated_at: Mapping[str, datetime] | None = None,
     **inputs: Any,
 ) -> Decided:
-    """One night of the pure stages; `memory` is carried forward but for requests and successors."""
+    """One night of the pure stages; `memory` is carried forward but for requests and those successors that are no twins."""
     memory = Memory() if memory is None else memory
     run = stamp(timezone=memory.timezone) if run is None else run
     frame = accounts_frame(accounts)
     history = advance_history(memory.history, frame, run, deactivated_at)
     findings = classify(frame, ledger_frame(ledger, "main"), history.latest, memory.policy, run)
+    memory.past.append(history.changed)
+    twins = Twins()
+    if memory.looks_for_twins:
+        twins = judge_twins(findings, history.latest, pd.concat(memory.past, ignore_index=True), memory.known)
+        memory.known.extend(twins.successors)
+        memory.successors = {
+            one.old_account_id: one.new_account_id for one in memory.known if one.old_account_id not in twins.withdrawn
+        }
     step = advance_breakages(memory.breakages, memory.numbers, findings, memory.successors, run)
     memory.history, memory.breakages = history.latest, step.open
     memory.numbers |= {(one.key.authorization_id, one.key.kind): one.key.number for one in step.opened}
@@ -166,10 +180,11 @@ def decide(
             contacts=contacts,
             successors=memory.successors,
             unmatched_accounts=memory.unmatched,
+            twins_in_review=twins.in_review,
             **inputs,
         ),
     )
-    return Decided(planned, made, step, history)
+    return Decided(planned, made, step, history, twins)
 
 
 def send(memory: Memory, requests: Iterable[RelinkRequest], run: RunStamp, **fields: Any) -> list[StoredRequest]:
