@@ -17,7 +17,7 @@ from jobs.recorded import COMMAND, recorded_settings, stamp_of_date, stamp_of_ru
 from jobs.report_facts import KeptFacts, MerchantFacts, unpack
 from jobs.settings import Settings
 from jobs.twins import find_twins, moved_accounts
-from jobs.wiring import Wiring, brake_policy, relink_policy
+from jobs.wiring import Wiring, brake_policy, ledger_place, relink_policy
 from reconcile.brakes import BrakeInputs, apply_brakes
 from reconcile.breakages import advance_breakages
 from reconcile.classify import classify
@@ -70,7 +70,7 @@ class _Report:
     facts: RunFacts
     told: list[MerchantTold]
     control: Mapping[str, ControlInputs]
-    formats: tuple[str, ...]
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,9 @@ class Rebuilder:
         return self._wiring.settings.reports.directory
 
     def _put(self, report: _Report, past: Past | None) -> Rebuilt:
-        directory = replace(self._wiring.reports, formats=report.formats)
+        directory = replace(
+            self._wiring.reports, formats=report.settings.reports.formats, ledger=ledger_place(report.settings)
+        )
         published = directory.rebuild(report.facts, report_tables(report.told), report.control, past)
         stamp = report.facts.stamp
         oldest = min(one.basis_date for one in report.facts.merchants if one.basis_date is not None)
@@ -181,7 +183,7 @@ class Rebuilder:
         if not told:
             raise NothingToStandOn(f"run {run.run_id} has no snapshot on record")
         facts = replace(facts, merchants=[merchants[one.merchant] for one in facts.merchants])
-        return _Report(facts, told, control, settings.reports.formats)
+        return _Report(facts, told, control, settings)
 
     def _facts_of(self, run: records.StoredRun, settings: Settings) -> RunFacts:
         """The run in numbers as far as the records tell, for one that a version published which kept no more."""
@@ -240,10 +242,10 @@ class Rebuilder:
         told: list[MerchantTold] = []
         control: dict[str, ControlInputs] = {}
         merchants: list[MerchantRun] = []
-        formats: tuple[str, ...] = ()
+        settings: Settings | None = None
         for scope, record in self._nearest(on):
             ground = self._ground(scope, on, stamp.as_of, None, None)
-            formats = formats or ground.settings.reports.formats
+            settings = settings or ground.settings
             then = self._then(scope, stamp, ground.settings, stamp.as_of, None)
             findings = self._plan_again(scope, stamp, ground, then, self._findings(ground, stamp))
             told.append(_told(scope, findings, then, stamp))
@@ -251,7 +253,8 @@ class Rebuilder:
             merchants.append(
                 MerchantRun(scope.merchant, scope.mode, record.snapshot_id, basis_date=record.business_date)
             )
-        return _Report(RunFacts(stamp, complete=True, sent=0, merchants=merchants), told, control, formats)
+        assert settings is not None  # there is no date without a merchant
+        return _Report(RunFacts(stamp, complete=True, sent=0, merchants=merchants), told, control, settings)
 
     # Both
 

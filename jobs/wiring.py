@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jobs.adapters.snapshots import SnapshotStore
     from jobs.adapters.stripe_gateway import StripeGateway
     from reports.files import ReportDirectory
+    from reports.ledger_change import LedgerPlace
 
 SNAPSHOT_DIRECTORY = "_snapshots"
 """Beside the reports, under a name that readers of a Hive-style dataset pass over."""
@@ -71,7 +72,8 @@ class Wiring:
         from reports.files import ReportDirectory
 
         chosen = self.settings.reports
-        return ReportDirectory(chosen.directory, chosen.formats, chosen.file_mode_bits, chosen.group)
+        place = ledger_place(self.settings)
+        return ReportDirectory(chosen.directory, chosen.formats, chosen.file_mode_bits, chosen.group, place)
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -97,6 +99,14 @@ class Wiring:
                 f"{path} is a symlink: remove it, or move the whole of reports.directory to the other place"
             )
         return path
+
+
+def ledger_place(settings: Settings) -> LedgerPlace:
+    """Where the settings have the ledger."""
+    from reports.ledger_change import LedgerPlace
+
+    merchants = len(settings.merchants)
+    return LedgerPlace(merchants=merchants) if settings.ledger.query is None else LedgerPlace(None, merchants)
 
 
 def relink_policy(settings: Settings) -> RelinkPolicy:

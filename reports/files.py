@@ -33,6 +33,7 @@ from reports.disk import (
     sync_directory,
     write_file,
 )
+from reports.ledger_change import LEDGER_CHANGE, LedgerPlace, ledger_change
 from reports.manifest import MANIFEST, SUMMARY, as_json, holds, is_complete, manifest_of, refuse_strangers
 from reports.parquet_files import parquet_chunks, read_parquet
 from reports.past_nights import Past
@@ -73,7 +74,7 @@ def _ignore(_step: str) -> None:
 class ReportDirectory:
     """The root of all reports, and how files are written there.
 
-    `formats` are of csv, parquet, xlsx and html. `reached` is told each step of publishing by name, so that a
+    `ledger` is where the change that replaced accounts ask for is to be made. `formats` are of csv, parquet, xlsx and html. `reached` is told each step of publishing by name, so that a
     test can end the process there; `swap` exchanges two directories in one step, or says False where that cannot be done.
     """
 
@@ -81,6 +82,7 @@ class ReportDirectory:
     formats: tuple[str, ...] = ("csv", "parquet")
     file_mode: int = 0o600
     group: str | None = None
+    ledger: LedgerPlace = field(default_factory=LedgerPlace)
     reached: Callable[[str], None] = field(default=_ignore, repr=False)
     swap: Callable[[Path, Path], bool] = field(default=exchange, repr=False)
 
@@ -261,6 +263,9 @@ class ReportDirectory:
                 yield f"{name}.csv", table.num_rows, csv_chunks(table, contract)
             if "parquet" in self.formats:
                 yield f"{name}.parquet", table.num_rows, parquet_chunks(table, contract, stamp.run_id)
+        if "account_successors" in tables:
+            statements, change = ledger_change(stamp, tables, self.ledger)
+            yield LEDGER_CHANGE, statements, [change]
         yield SUMMARY, None, [as_json(summary)]
         if past is None:
             return

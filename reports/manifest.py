@@ -15,6 +15,7 @@ from reports.columns import TABLES
 from reports.contract import SCHEMA_VERSION
 from reports.control import ControlInputs
 from reports.disk import sha256_of
+from reports.ledger_change import LEDGER_CHANGE
 from reports.summary import RunFacts
 
 MANIFEST = "manifest.json"
@@ -91,6 +92,7 @@ def refuse_strangers(final: Path) -> None:
         SUMMARY,
         "index.html",
         "report.xlsx",
+        LEDGER_CHANGE,
         *(f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")),
     }
     strange = sorted(path.name for path in final.iterdir() if path.name not in ours)

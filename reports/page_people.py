@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from reports.page_model import Need, Notice, Task, count, plural
 from reports.past_nights import Past
+from reports.twins import is_in_review, twin_groups
 
 Row = Mapping[str, Any]
 
@@ -144,6 +145,7 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
     requests, outcomes, accounts = tables["relink_requests"], tables["relink_outcomes"], tables["accounts"]
     unknown = _still_unknown(newest, outcomes, accounts)
     again = _retry(summary)
+    twins = twin_groups(accounts)
     found = [
         *_held(summary, tables["authorizations"]),
         _need(
@@ -187,7 +189,12 @@ def needs(summary: Mapping[str, Any], tables: Mapping[str, pa.Table], newest: It
             _where(outcomes, "outcome", "review"),
             _answer,
         ),
-        *_reviews(accounts, {(row["merchant"], row["authorization_id"]) for row in unknown}),
+        _twins(twins),
+        *_reviews(
+            accounts,
+            {(row["merchant"], row["authorization_id"]) for row in unknown},
+            {(row["merchant"], row["account_id"]) for group in twins for row in group},
+        ),
         _need(
             "attempts_exhausted",
             "Customers who were asked as often as the settings allow",
@@ -248,8 +255,36 @@ def _still_unknown(newest: Iterable[Row], outcomes: pa.Table, accounts: pa.Table
     return sorted(found, key=lambda row: (row["merchant"], row["request_id"]))
 
 
-def _reviews(accounts: pa.Table, unknown: Collection[tuple[str, str]]) -> Iterator[Need]:
-    """Accounts to review, but for those that wait for nothing but one of the `unknown` requests."""
+def _twins(groups: Sequence[Sequence[Row]]) -> Need:
+    """Broken accounts that are not asked about because another may be the same, each with those others."""
+    others = {
+        (row["merchant"], row["account_id"]): [one for one in group if one["account_id"] != row["account_id"]]
+        for group in groups
+        for row in group
+    }
+
+    def task(row: Row) -> Task:
+        told = ", ".join(
+            f"{one['account_id']} ({one['stripe_status']})" for one in others[row["merchant"], row["account_id"]]
+        )
+        return Task(_subject(row), f"May be the same as {told}.", f"relink history {_quoted(row['account_id'])}")
+
+    return _need(
+        "twins",
+        "Accounts that may be one and the same",
+        "A customer has several accounts with the same bank, last digits and kind under more than one login, and nothing proves whether they are one account, linked "
+        "again. Close the row of one that is not in use in the ledger; to ask about an account all the same, name its login in `relink request --authorization`.",
+        "accounts.parquet where next_step = 'review' and the finding can be mended by a relink, of accounts that agree in merchant, account_holder_id, "
+        "institution_name, last4 and subcategory under several authorization_id",
+        [row for group in groups for row in group if is_in_review(row)],
+        task,
+    )
+
+
+def _reviews(
+    accounts: pa.Table, unknown: Collection[tuple[str, str]], twins: Collection[tuple[str, str]]
+) -> Iterator[Need]:
+    """Accounts to review, but for the `twins` and those that wait for nothing but one of the `unknown` requests."""
     chosen = _where(accounts, "next_step", "review")
     titles = {
         "unreadable": "Accounts that cannot be judged",
@@ -260,8 +295,13 @@ def _reviews(accounts: pa.Table, unknown: Collection[tuple[str, str]]) -> Iterat
         rows = f"accounts.parquet where next_step = 'review' and finding = '{finding}'"
         yield _need(finding, title, REVIEWS[finding], rows, _where(chosen, "finding", finding), _account)
     others = chosen.filter(pc.invert(pc.is_in(chosen["finding"], pa.array(list(titles))))).to_pylist()
-    affected = [row for row in others if (row["merchant"], row["authorization_id"]) not in unknown]
-    rows = "accounts.parquet where next_step = 'review', all other findings, less the logins of unknown requests above"
+    affected = [
+        row
+        for row in others
+        if (row["merchant"], row["authorization_id"]) not in unknown
+        and (row["merchant"], row["account_id"]) not in twins
+    ]
+    rows = "accounts.parquet where next_step = 'review', all other findings, less the logins of unknown requests and the accounts that may be one above"
     yield _need("review", "Broken accounts that wait for a person", REVIEW_OF_AFFECTED, rows, affected, _account)
 
 
@@ -277,7 +317,8 @@ def _replaced(accounts: pa.Table, successors: pa.Table) -> Need:
     return _need(
         "replaced",
         "Accounts to be changed in the ledger",
-        "Their customers connected again under another login. Put the new account id in the ledger and close the old one.",
+        "Their customers connected again under another login, in answer to a request or of their own accord. Put the new account id in the ledger in place of the "
+        "old one, or close the old row where the ledger has the new one already: account_successors.sql, beside this page, does so.",
         "accounts.parquet where next_step = 'replaced'",
         _where(accounts, "next_step", "replaced"),
         task,

@@ -16,6 +16,7 @@ from reconcile.model import OutcomeKind, Result, RunStamp
 from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, REFRESH_STATUSES, RESULTS
 from reports.control import ControlTotal, count_in, exposure_totals
 from reports.table_building import of_merchant
+from reports.twins import count_twins
 
 CURED = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
 """Outcomes that brought back at least one account."""
@@ -189,6 +190,7 @@ def build_summary(
         "counts": None if tables is None else _counts(tables),
         "funnel": None if tables is None else _funnel(tables),
         "money_at_stake_minor": None if tables is None else exposure_totals(tables["accounts"]),
+        "twins": None if tables is None else count_twins(tables),
         "api_calls": {
             "reads": dict(sorted(facts.api_calls.reads.items())),
             "writes": facts.api_calls.writes,
@@ -234,6 +236,7 @@ def _merchant(one: MerchantRun, run_date: date, tables: Mapping[str, pa.Table] |
         "counts": None if own is None else _counts(own),
         "funnel": None if own is None else _funnel(own),
         "money_at_stake_minor": None if own is None else exposure_totals(own["accounts"]),
+        "twins": None if own is None else count_twins(own),
     }
 
 

@@ -247,6 +247,25 @@ class Request:
 
 
 @dataclass
+class Twin:
+    """A fresh link that took an account's place; no request led to it."""
+
+    authorization: str
+    new_authorization: str
+
+
+@dataclass
+class Sighting:
+    """An account as one night saw it."""
+
+    night: int
+    at: datetime
+    login: str | None
+    works: bool
+    broken_at: datetime | None
+
+
+@dataclass
 class AccountReading:
     """What a row of the accounts table must say."""
 
@@ -272,7 +291,12 @@ class Reading:
         self.requests: list[Request] = []
         self.breakage_numbers: dict[tuple[str, str], int] = {}
         self.breakages_open: set[tuple[str, str]] = set()
-        self.successors: dict[str, tuple[str, str, Request]] = {}
+        self.successors: dict[str, tuple[str, str, Request | Twin]] = {}
+        self.sightings: dict[str, list[Sighting]] = {}
+        self.last_seen: dict[str, Json] = {}
+        self.nights_read = 0
+        self.doubtful_twins: set[str] = set()
+        self.refuted_twins: set[str] = set()
         self.inactive_since: dict[str, tuple[datetime, str]] = {}
         self.is_first_night = True
         self.eligible_on: dict[tuple[str, str, int], date] = {}
@@ -319,6 +343,7 @@ class Reading:
             expected = active_details(read.account).get("expected_deactivation_date")
             if read.account["status"] == "active" and expected is not None:
                 read.days_to_deactivation = days_ahead(expected, today, self.settings)
+        self._find_twins(stripe, found, now_at)
         self._keep_breakages(groups, found)
         requests = self._decide(groups, found, rows, today)
         return found, requests
@@ -358,6 +383,114 @@ class Reading:
         for each in opened - self.breakages_open:
             self.breakage_numbers[each] = self.breakage_numbers.get(each, 0) + 1
             self.breakages_open.add(each)
+
+    # --- which accounts may be one
+
+    def _find_twins(self, stripe: dict[str, Json], found: dict[str, AccountReading], now_at: datetime) -> None:
+        self.nights_read += 1
+        for account_id, account in stripe.items():
+            self.last_seen[account_id] = account
+            since = self.inactive_since.get(account_id)
+            sighting = Sighting(
+                self.nights_read,
+                now_at,
+                account.get("authorization"),
+                account["status"] == "active",
+                None if since is None else since[0],
+            )
+            self.sightings.setdefault(account_id, []).append(sighting)
+        self.doubtful_twins = set()
+        alike: dict[tuple[Any, ...], list[str]] = {}
+        for account_id, account in self.last_seen.items():
+            if all(_likeness(account)):
+                alike.setdefault(_likeness(account), []).append(account_id)
+        for group in alike.values():
+            if len(group) > 1:
+                self._judge_alike(group, stripe, found)
+
+    def _judge_alike(self, group: list[str], stripe: dict[str, Json], found: dict[str, AccountReading]) -> None:
+        for each in group:
+            new, by = self.successors[each][:2] if each in self.successors else ("", "")
+            if by == "twin" and new in group and (self._shared_a_login(each, new) or self._worked_together(each, new)):
+                self.refuted_twins.add(each)
+        free = [each for each in group if not self._is_replaced(each)]
+        rivals = {
+            each: [other for other in free if other != each and not self._shared_a_login(each, other)] for each in free
+        }
+        heirs = {self.successors[each][0] for each in self.successors if self._is_replaced(each)}
+        for each in free:
+            if len(rivals[each]) == 1 and rivals[rivals[each][0]] == [each] and rivals[each][0] not in heirs:
+                other = rivals[each][0]
+                if each in stripe and other in stripe and self._took_its_place(each, other, found):
+                    links = Twin(stripe[each]["authorization"], stripe[other]["authorization"])
+                    self.successors[each] = (other, "twin", links)
+                    continue
+            read = found.get(each)
+            if each not in stripe or read is None or read.row is None or read.finding not in AFFECTED:
+                continue
+            in_use = [
+                other
+                for other in rivals[each]
+                if other in stripe and not (found[other].row is not None and not is_open(found[other].row or {}))
+            ]
+            if is_open(read.row) and any(self._goes_first(other, each, found) for other in in_use):
+                self.doubtful_twins.add(each)
+
+    def _shared_a_login(self, one: str, other: str) -> bool:
+        return bool(
+            {seen.login for seen in self.sightings[one] if seen.login}
+            & {seen.login for seen in self.sightings[other] if seen.login}
+        )
+
+    def _worked_together(self, one: str, other: str) -> bool:
+        return bool(
+            {seen.night for seen in self.sightings[one] if seen.works}
+            & {seen.night for seen in self.sightings[other] if seen.works}
+        )
+
+    def _took_its_place(self, old: str, new: str, found: dict[str, AccountReading]) -> bool:
+        """Whether `new` was linked because `old` had stopped working."""
+        was, now = found[old], found[new]
+        assert was.account is not None
+        assert now.account is not None
+        if was.row is None or not is_open(was.row) or (now.row is not None and not is_open(now.row)):
+            return False
+        if was.finding not in ("inactive", "inactive_permanent", "disconnected") or now.account["status"] != "active":
+            return False
+        if now.finding not in ("ok", "not_in_ledger", *AFFECTED):
+            return False
+        if not was.account.get("authorization") or not now.account.get("authorization"):
+            return False
+        if was.account["status"] == "inactive" and inactive_details(was.account).get("cause") == "account_closed":
+            return False
+        linked_at = now.account["created"]
+        refreshed = [
+            (was.account.get(name) or {}).get("last_attempted_at")
+            for name in ("balance_refresh", "ownership_refresh", "transaction_refresh")
+            if (was.account.get(name) or {}).get("status") == "succeeded"
+        ]
+        if was.account["created"] >= linked_at or any(at is not None and at >= linked_at for at in refreshed):
+            return False
+        if self._worked_together(old, new):
+            return False
+        worked = [seen.night for seen in self.sightings[old] if seen.works]
+        down = [seen for seen in self.sightings[old] if not worked or seen.night > worked[-1]]
+        broken_at = min(seen.broken_at or seen.at for seen in down)
+        late_by = broken_at.timestamp() - linked_at
+        return late_by <= 0 or (bool(worked) and late_by <= 48 * 3600)
+
+    def _goes_first(self, one: str, other: str, found: dict[str, AccountReading]) -> bool:
+        """Whether, of two that may be one, the first is the one to ask about."""
+
+        def order(account_id: str) -> tuple[Any, ...]:
+            read = found[account_id]
+            account = read.account or {}
+            works = account["status"] == "active"
+            in_need = read.finding in AFFECTED
+            askable = in_need and read.row is not None and is_open(read.row)
+            return works, works and not in_need, askable, account["created"], account_id
+
+        return order(one) > order(other)
 
     # --- what is done
 
@@ -467,6 +600,8 @@ class Reading:
             return "review"
         if any(account_id in request.unmatched and self._is_current(request) for request in mine):
             return "review"
+        if account_id in self.doubtful_twins:
+            return "review"
         if finding not in self.settings["reasons"]:
             return "reason_off"
         return ""
@@ -480,7 +615,8 @@ class Reading:
         )
 
     def _is_replaced(self, account_id: str) -> bool:
-        return account_id in self.successors and self.successors[account_id][0] != account_id
+        is_moved = account_id in self.successors and self.successors[account_id][0] != account_id
+        return is_moved and account_id not in self.refuted_twins
 
     def _is_covered(self, account_id: str, read: AccountReading, silent: set[str]) -> bool:
         return (
@@ -489,6 +625,7 @@ class Reading:
             and is_open(read.row)
             and read.row["account_holder_id"] not in silent
             and not self._is_replaced(account_id)
+            and account_id not in self.doubtful_twins
         )
 
     def _is_current(self, request: Request) -> bool:

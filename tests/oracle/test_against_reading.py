@@ -91,6 +91,7 @@ class Story:
         self.world = World.generate(accounts, seed=seed)
         self.ledger: list[Row] = [dict(row) for row in make_ledger(self.world, seed=seed)]
         add_oddities(self.world, self.ledger, timezone)
+        self.beside = add_look_alikes(self.world, self.ledger)
         self.timezone = timezone
         self.relink = relink or {}
         self.reading = Reading(self.relink | {"timezone": timezone})
@@ -232,6 +233,12 @@ class Story:
             self.gone.append(gone.session_id or "")  # the next nights find that Stripe knows it no more
             for _ in range(8):  # most of these customers answer all the same
                 self.world.heal_authorization(next(waiting).authorization)
+            for times in (1, 1, 2):  # customers who link afresh instead of answering
+                afresh = next(waiting).authorization
+                for _ in range(times):
+                    self.world.link_afresh(afresh)
+                    self.world.advance(seconds=60)
+            self.world.break_authorization(self.beside)
         if number == 2:
             moved = [old for old, (new, _, _) in self.reading.successors.items() if old == new]
             for account_id in moved:  # under its new authorization it breaks again
@@ -282,6 +289,28 @@ def outcome_of(request: Request) -> tuple[Any, ...]:
         request.reason,
         request.attempt,
     )
+
+
+def add_look_alikes(world: World, ledger: list[Row]) -> str:
+    """Two accounts of one customer that work and agree in everything, under two logins; the first login's id."""
+    holder = ("customer", "cus_with_two_alike")
+    long_ago = datetime.fromtimestamp(world.start, UTC) - timedelta(days=100)
+    made = [
+        world.add_authorization(
+            holder, "Bramblefield Bank", [{"last4": "4711"}], created_at=long_ago + timedelta(days=place)
+        )
+        for place in range(2)
+    ]
+    for authorization in made:
+        ledger.append(
+            {
+                "account_id": authorization.accounts[0].id,
+                "account_holder_id": holder[1],
+                "purpose": "data",
+                "status": "open",
+            }
+        )
+    return made[0].id
 
 
 def add_oddities(world: World, ledger: list[Row], timezone: str) -> None:
@@ -740,7 +769,19 @@ def test_successors(story: Story) -> None:
             for row in night.tables["account_successors"]
         }
         assert differences(night.successors, shown) == [], f"night {night.number}"
-    assert {row[3] for row in story.nights[-1].successors.values()} == {"id", "attributes"}
+    assert {row[3] for row in story.nights[-1].successors.values()} - {"twin"} == {"id", "attributes"}
+
+
+def test_twins_are_told_as_the_world_has_them_or_left_to_a_person(story: Story) -> None:
+    told = {old: row[0] for old, row in story.nights[-1].successors.items() if row[3] == "twin"}
+    assert told or story.relink, "none in the world that is told by the default settings"
+    assert {old: [new] for old, new in told.items()} == {old: story.world.lives_on[old] for old in told}
+    alike = {each.id for each in story.world.authorizations[story.beside].accounts} | {
+        old for old, copies in story.world.lives_on.items() if len(copies) > 1
+    }
+    shown = {row["account_id"]: row["next_step"] for row in story.nights[1].tables["accounts"]}
+    assert alike <= set(shown)
+    assert Counter(shown[each] for each in alike)["review"] >= 2
 
 
 def test_failure_reasons(story: Story) -> None:
