@@ -55,7 +55,11 @@ def test_a_night_lies_where_people_look_for_it(tmp_path: Path) -> None:
     path = publish(ReportDirectory(tmp_path), facts())
     assert path == tmp_path / "run_date=2026-11-22" / "run_id=20261122T033000Z-ab12"
     tables = {f"{name}.{suffix}" for name in TABLES for suffix in ("csv", "parquet")}
-    assert {file.name for file in path.iterdir()} == tables | {"summary.json", "manifest.json"}
+    assert {file.name for file in path.iterdir()} == tables | {
+        "summary.json",
+        "manifest.json",
+        "account_successors.sql",
+    }
     assert verify(path) == []
     for name, table in night().items():
         assert read_table(path / f"{name}.parquet").to_pylist() == table.to_pylist()
@@ -85,7 +89,7 @@ def test_the_same_night_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_formats_are_those_chosen(tmp_path: Path) -> None:
     path = publish(ReportDirectory(tmp_path, formats=("csv", "xlsx", "html")), facts())
-    assert {file.suffix for file in path.iterdir()} == {".csv", ".json", ".html", ".xlsx"}
+    assert {file.suffix for file in path.iterdir()} == {".csv", ".json", ".html", ".xlsx", ".sql"}
     assert verify(path) == []
 
 
