@@ -26,8 +26,8 @@ OLD_NIGHTS = 30
 STOPPED, MISSING, COLLECTED, TWICE, MENDED = (FIRST + timedelta(days=days) for days in (40, 41, 42, 50, 60))
 """Dates on which the run stopped, nothing ran, only a collect ran, a second run followed, a run stopped before a complete one."""
 
-ADDED = {name: contract.names[-1] for name, contract in TABLES.items()}
-"""The column of each table that the older version did not have."""
+ADDED = {**{name: contract.names[-1] for name, contract in TABLES.items()}, "accounts": "reference"}
+"""The column of each table that the older version did not have; of accounts one that every row fills."""
 
 
 @dataclass(frozen=True, slots=True)
