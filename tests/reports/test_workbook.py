@@ -122,7 +122,9 @@ class TestWhatLiesThere:
         path = run.publish(facts(), night(), {"main": NIGHT_INPUTS}).path
         assert verify(path) == []
         assert WORKBOOK in json.loads((path / "manifest.json").read_text())["files"]
-        assert [one.name for one in path.iterdir() if one.suffix not in (".csv", ".json", ".html", ".xlsx")] == []
+        assert [
+            one.name for one in path.iterdir() if one.suffix not in (".csv", ".sql", ".json", ".html", ".xlsx")
+        ] == []
 
     def test_a_run_that_stopped_has_none(self, tmp_path: Path) -> None:
         run = ReportDirectory(tmp_path, formats=("xlsx",))
