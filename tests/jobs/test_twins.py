@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Any
+
 import pytest
+from sqlalchemy import create_engine
 
 from jobs.adapters.database import open_database
 from jobs.history import history
@@ -38,6 +42,25 @@ def test_a_fresh_link_ends_the_asking_and_is_told_everywhere(both_nights: Nights
     assert newest.attempt > 1
     assert [one.account_id for one in newest.covered] == ["fca_1_2"]
     assert len(table(result, "account_successors")) == 1
+    # The report's SQL, run at the job's own ledger, ends it: the new account is the ledger's, and nothing is left to change.
+    assert result.report_directory is not None
+    _run_sql(nights.database_url, (result.report_directory / "account_successors.sql").read_text())
+    result = nights.next_night()
+    assert_ties(result)
+    found = steps(result)
+    assert (found[truth[0]], "replaced" in found.values()) == ("none", False)
+    assert "UPDATE" not in (result.report_directory or nights.reports).joinpath("account_successors.sql").read_text()
+
+
+def _run_sql(database_url: str, change: str) -> None:
+    """Run a file as the database's own client would."""
+    with closing(create_engine(database_url).raw_connection()) as connection:
+        driver: Any = connection.driver_connection
+        if database_url.startswith("sqlite"):
+            driver.executescript(change)
+        else:
+            driver.autocommit = True
+            driver.execute(change)
 
 
 def test_twins_that_nothing_tells_apart_are_a_persons(make_nights: MakeNights) -> None:
