@@ -26,7 +26,7 @@ from tests.faults.runs import assert_asked_once, assert_posts_had_intents, end, 
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import Nights, small_world
 
-CUSTOMERS = 16
+CUSTOMERS = 24
 Fault = Callable[[Connection], object]
 """Called at the beginning of a write transaction, to let the rest of it fail."""
 
@@ -154,6 +154,8 @@ def test_full_or_read_only_database(
     url = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
     nights = make_nights(small_world(customers=CUSTOMERS, broken=[], accounts=1), url)
     nights.sections["reports"] = {"formats": ["csv"]}
+    # No offer is renewed meanwhile, however many writes, and so dates, there are.
+    nights.sections["relink"] = {**nights.sections.get("relink", {}), "pending_days": 30}
     if url is not None:
         _raise_on_request(url)
     names: list[str] = list(_break_two(nights, 1))
