@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from jobs.adapters import records
+from jobs.listed_sessions import MOST_READS
 from jobs.night import Adoption, MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
-from reconcile.contacts import sum_up_contacts
+from reconcile.contacts import LISTED, sum_up_contacts
+from reconcile.listed_sessions import ListedSession
 from reconcile.model import (
     AFFECTED,
     KIND_OF_FINDING,
@@ -23,7 +27,7 @@ from reconcile.model import (
     State,
 )
 from reconcile.orphans import delivery_of, fits_request
-from reconcile.records import SessionRecord
+from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected, SessionRecord
 from reconcile.request import (
     Row,
     covered_accounts,
@@ -36,35 +40,112 @@ from reconcile.request import (
 
 logger = logging.getLogger(__name__)
 
+FAILURES_IN_A_ROW = 5
+
+NAMED = 20
+"""So many sessions are named in one line of the log."""
+
 
 def adopt(wiring: Wiring, night: MerchantNight) -> None:
-    """Follow each session that the command names; one that cannot be followed is refused by name and hinders no other."""
+    """Follow each session that the command or the merchant's list names; one that cannot be followed is refused by name and hinders no other.
+
+    Raises:
+        OutsideError: Stripe refused the key, or several reads of the list's sessions in a row failed.
+    """
     for number, session_id in enumerate(night.work.adopts, start=1):
+        request_id = f"{night.stamp.run_id}-{night.merchant.scope.merchant}-{number:05d}"
+        requested_at = night.work.requested_at or night.stamp.as_of
         try:
-            adoption = _adopt(wiring, night, session_id, number)
+            adoption = _adopt(wiring, night, session_id, request_id, requested_at, night.stamp.command)
         except records.ContactTaken as taken:
             adoption = Adoption(session_id, "refused", str(taken))
         night.adoptions.append(adoption)
         logger.info("session %s: %s %s", session_id, adoption.result, adoption.why)
+    _adopt_listed(wiring, night)
 
 
-def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -> Adoption:
+def _adopt_listed(wiring: Wiring, night: MerchantNight) -> None:
+    """Follow the sessions that the merchant's list names, before it is decided whom to ask."""
+    listed = night.listed
+    if listed is None:
+        return
+    found = {one.stored.session_id for one in night.found}
+    known_now = _known_authorizations(night, {told.authorization_id for _, told in listed.refused_before} - {None})
+    again = [one for one, told in listed.refused_before if told.authorization_id in known_now]
+    remembered = [told for one, told in listed.refused_before if one not in again]
+    chosen = [one for one in (*listed.to_read, *again) if one.session_id not in found]
+    to_read, unread = chosen[:MOST_READS], listed.unread + len(chosen[MOST_READS:])
+    if night.stamp.dry_run:
+        night.listed = replace(listed, unread=unread + len(to_read), results=tuple(remembered))
+        if to_read:
+            named = ", ".join(one.session_id for one in to_read[:NAMED])
+            logger.warning("a run would read %d listed sessions and follow those that it can: %s", len(to_read), named)
+        return
+    results = _read_listed(wiring, night, sorted(to_read, key=lambda one: one.requested_at or night.stamp.as_of))
+    adopted = {one.session_id for one in results if one.result == "adopted"}
+    unread += len(to_read) - len(results)
+    lasting = [records.RefusedSession(one.session_id, one.authorization_id, one.why) for one in results if one.lasting]
+    records.add_refused_sessions(wiring.database, night.merchant.scope, lasting, wiring.clock())
+    night.listed = replace(
+        listed, known=listed.known + len(listed.ids & found), unread=unread, results=(*remembered, *results)
+    )
+    night.open_before += len(adopted)
+    night.foreign = [one for one in night.foreign if one.session_id not in adopted]
+    if unread:
+        logger.warning("%d sessions of ledger.sessions_query are looked at by the next night", unread)
+
+
+def _read_listed(wiring: Wiring, night: MerchantNight, sessions: Sequence[ListedSession]) -> list[Adoption]:
+    results: list[Adoption] = []
+    failures = 0
+    for number, one in enumerate(sessions, start=1):
+        request_id = f"{night.stamp.run_id}-{night.merchant.scope.merchant}-listed-{number:05d}"
+        requested_at = one.requested_at or night.stamp.as_of
+        try:
+            adoption = _adopt(wiring, night, one.session_id, request_id, requested_at, LISTED)
+        except records.ContactTaken as taken:
+            adoption = Adoption(one.session_id, "refused", str(taken))
+        except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
+            failures += 1
+            logger.warning("session %s of ledger.sessions_query could not be read: %s", one.session_id, failed)
+            if failures >= FAILURES_IN_A_ROW and isinstance(failed, ReadFailed):
+                raise  # Stripe's trouble: whose sessions these are is not known, so nobody is asked tonight
+            continue
+        failures = 0
+        results.append(adoption)
+        level = logging.WARNING if adoption.result == "refused" else logging.INFO
+        logger.log(level, "session %s of ledger.sessions_query: %s %s", one.session_id, adoption.result, adoption.why)
+    return results
+
+
+def _known_authorizations(night: MerchantNight, authorization_ids: set[str | None]) -> set[str | None]:
+    if not authorization_ids:
+        return set()
+    ids = night.findings["authorization_id"]
+    return set(ids.loc[flags(ids.isin(list(authorization_ids)))])
+
+
+def _adopt(
+    wiring: Wiring, night: MerchantNight, session_id: str, request_id: str, requested_at: datetime, origin: str
+) -> Adoption:
     scope = night.merchant.scope
     if records.find_by_session(wiring.database, scope, session_id) is not None:
         return Adoption(session_id, "already followed")
     session = night.merchant.gateway.retrieve_session(session_id, purpose="adopt")
     if session is None:
-        return Adoption(session_id, "refused", "Stripe has no such session")
+        return Adoption(session_id, "refused", "Stripe has no such session", lasting=True)
     if session.livemode != (scope.mode == "live"):
-        return Adoption(session_id, "refused", f"it is not of {scope.mode} mode")
+        return Adoption(session_id, "refused", f"it is not of {scope.mode} mode", lasting=True)
     if not session.has_relink_options or session.requested_authorization is None:
-        return Adoption(session_id, "refused", "it has no relink_options, so it repairs nothing")
+        return Adoption(session_id, "refused", "it has no relink_options, so it repairs nothing", lasting=True)
     rows = plain_rows(night.findings.loc[flags(night.findings["authorization_id"] == session.requested_authorization)])
     if not rows:
         return Adoption(
             session_id,
             "refused",
             f"its authorization {session.requested_authorization} is not known; run `relink run` first",
+            lasting=True,
+            authorization_id=session.requested_authorization,
         )
     unsettled = records.attempting_requests(wiring.database, scope)
     if any(stored.authorization_id == session.requested_authorization for stored in unsettled):
@@ -73,8 +154,7 @@ def _adopt(wiring: Wiring, night: MerchantNight, session_id: str, number: int) -
         )
     if _settles_unknown(wiring, night, session):
         return Adoption(session_id, "adopted", "it is what an unknown request made")
-    request = _request(wiring, night, session, rows, number)
-    requested_at = night.work.requested_at or night.stamp.as_of
+    request = _request(wiring, night, session, rows, request_id, origin)
     adopted = records.adopt_request(
         wiring.database,
         scope,
@@ -110,11 +190,16 @@ def _settles_unknown(wiring: Wiring, night: MerchantNight, session: SessionRecor
         state=str(State.CREATED),
         session_id=session.session_id,
     )
+    # What tonight's accounts say of it is for the next night to conclude, from the session.
+    settled = unknown[0].request.request_id
+    night.looked_at = [one for one in night.looked_at if one.request.request_id != settled]
+    night.unattributed = [one for one in night.unattributed if one.request.request_id != settled]
+    night.outcomes = [one for one in night.outcomes if one.request_id != settled]
     return True
 
 
 def _request(
-    wiring: Wiring, night: MerchantNight, session: SessionRecord, rows: Sequence[Row], number: int
+    wiring: Wiring, night: MerchantNight, session: SessionRecord, rows: Sequence[Row], request_id: str, origin: str
 ) -> RelinkRequest:
     scope, stamp = night.merchant.scope, night.stamp
     moved = {
@@ -138,7 +223,7 @@ def _request(
     )
     permissions = tuple(sorted(session.permissions or ()))
     return RelinkRequest(
-        request_id=f"{stamp.run_id}-{scope.merchant}-{number:05d}",
+        request_id=request_id,
         merchant=scope.merchant,
         mode=scope.mode,
         breakage=breakage,
@@ -155,7 +240,7 @@ def _request(
         due_date=due_date(covered, stamp),
         exposure_by_currency=exposure_by_currency(covered),
         references=tuple(sorted({row["reference"] for row in covered} - {None})),
-        origin=stamp.command,
+        origin=origin,
     )
 
 

@@ -13,6 +13,7 @@ from jobs.adapters.database import Database
 from jobs.decision_story import decision_events
 from jobs.event_line import Event, minute
 from jobs.refresh_story import refresh_events
+from reconcile.contacts import LISTED, MADE_ELSEWHERE
 from reconcile.model import Breakage, Outcome, OutcomeKind, RelinkRequest, Scope, State, StoredRequest, Successor
 
 _ORDER = (
@@ -199,9 +200,10 @@ def _planned(stored: StoredRequest) -> str:
     covered = f"; to mend {_listed(accounts)}" if accounts else ""
     cause = f", cause {request.cause}" if request.cause else ""
     bank = f" at {request.institution_name}" if request.institution_name else ""
-    made = "followed" if request.origin == "adopt" else "planned"
+    made = "followed" if request.origin in MADE_ELSEWHERE else "planned"
+    by = "ledger.sessions_query" if request.origin == LISTED else f"relink {request.origin}"
     return (
-        f"request {request.request_id} {made} by `relink {request.origin}`: attempt {request.attempt} for "
+        f"request {request.request_id} {made} by `{by}`: attempt {request.attempt} for "
         f"{request.breakage.kind.replace('_', ' ')} outage {request.breakage.number} of {request.authorization_id}{bank}, because "
         f"{request.reason.replace('_', ' ')}{cause}; customer {request.holder.id}, {request.delivery}, asks for "
         f"{', '.join(request.permissions) or 'no data'}{covered}"

@@ -14,6 +14,7 @@ from jobs.wiring import Merchant
 from jobs.work import Work
 from reconcile.brakes import BrakeVerdict
 from reconcile.breakages import BreakageStep
+from reconcile.listed_sessions import ListedSession
 from reconcile.model import BreakageKey, Holder, Outcome, Plan, RunStamp, StoredRequest, Successor
 from reconcile.orphans import ForeignSession, SessionHint
 from reconcile.outcomes import Look
@@ -71,11 +72,29 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What became of one session id that was to be followed: adopted, already followed, or refused and why."""
+    """What became of one session id that was to be followed: adopted, already followed, or refused and why.
+
+    A `lasting` refusal stays true, for as long as the `authorization_id` that the session asks about is not known, if that is why.
+    """
 
     session_id: str
     result: str
     why: str = ""
+    lasting: bool = False
+    authorization_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What `ledger.sessions_query` yields tonight: how many are `known` already, those `to_read`, how many stay `unread` until the next night,
+    and those `refused_before`. `results` are of tonight, once they were read."""
+
+    ids: frozenset[str]
+    known: int
+    to_read: tuple[ListedSession, ...]
+    unread: int
+    refused_before: tuple[tuple[ListedSession, Adoption], ...]
+    results: tuple[Adoption, ...] = ()
 
 
 @dataclass(slots=True)
@@ -130,6 +149,7 @@ class MerchantNight:
     unknown_names: list[str] = field(default_factory=list)
     resolved_unknowns: list[str] = field(default_factory=list)
     adoptions: list[Adoption] = field(default_factory=list)
+    listed: Listed | None = None
     replays: int = 0
     created: int = 0
     answered: int = 0

@@ -10,7 +10,7 @@ from jobs.adapters import records
 from jobs.adapters.database import Database
 from jobs.decide import guards_since
 from jobs.publish import first_of_window
-from reconcile.contacts import NO_ANSWER, is_open
+from reconcile.contacts import LISTED, NO_ANSWER, is_open
 from reconcile.model import Breakage, BreakageKey, RunStamp, Scope, State, StoredRequest, Successor
 from reconcile.policy import RelinkPolicy
 from reconcile.refresh import StoredRefresh
@@ -22,7 +22,8 @@ _INSTANT = timedelta(microseconds=1)
 class PastRecords:
     """The records of one merchant at a past moment.
 
-    `contacts` are the requests of earlier runs that the guards rested on when the run decided, `requests` its own, `followed` those whose
+    `contacts` are the requests of earlier runs that the guards rested on when the run decided, and the sessions of the merchant's list that it
+    followed before, `requests` its own, `followed` those whose
     outcome was still open or had changed, `window` those of the business dates that the report counts. `open_before` and `highest_before` are the
     outages before the run took in its snapshot, `open_after` those after it. `refreshes` are those of the same business dates as `window`.
     """
@@ -71,7 +72,11 @@ def past_records(
     open_before = [_as_of(one, stamp.as_of) for one in around if one.opened_run_id != stamp.run_id]
     open_keys = {one.key for one in open_before}
     own = set(taken_over)
-    requests = [one for one in known if one.run_id == stamp.run_id or one.request.request_id in own]
+
+    def made_here(one: StoredRequest) -> bool:
+        return one.run_id == stamp.run_id and one.request.origin != LISTED
+
+    requests = [one for one in known if made_here(one) or one.request.request_id in own]
     began = datetime.combine(guards, time(), UTC) - timedelta(days=1)
 
     reported = {*settled, *(one.request.request_id for one in requests)}
@@ -93,7 +98,7 @@ def past_records(
         return is_open(one) or changed or one.request.request_id in reported
 
     return PastRecords(
-        contacts=[one for one in known if one.run_id != stamp.run_id and stands_in_the_way(one)],
+        contacts=[one for one in known if not made_here(one) and stands_in_the_way(one)],
         requests=requests,
         followed=[one for one in known if is_followed(one)],
         window=[one for one in known if first <= one.business_date <= stamp.business_date],

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.adapters import records
-from jobs.night import DRIFT_SHOWN, MerchantNight
+from jobs.night import DRIFT_SHOWN, Listed, MerchantNight
 from jobs.report_facts import Decided, KeptFacts, MerchantFacts, answers_wanting, pack
 from jobs.wiring import Wiring
 from reconcile.contacts import UNSENT, is_open
@@ -26,7 +26,17 @@ from reports.request_tables import (
     relink_outcomes_table,
     relink_requests_table,
 )
-from reports.summary import ApiCalls, ForeignSession, LapsesTold, MerchantRun, Orphans, PullTold, RunFacts
+from reports.summary import (
+    ApiCalls,
+    ForeignSession,
+    LapsesTold,
+    ListedTold,
+    MerchantRun,
+    Orphans,
+    PullTold,
+    RefusedTold,
+    RunFacts,
+)
 from reports.tables import accounts_table, authorizations_table, combine
 
 if TYPE_CHECKING:
@@ -196,7 +206,25 @@ def run_facts(
                 for one in night.foreign
             ],
         ),
+        listed=[
+            _listed_told(night.merchant.scope.merchant, night.listed) for night in nights if night.listed is not None
+        ],
         durations_seconds=durations_seconds,
+    )
+
+
+def _listed_told(merchant: str, listed: Listed) -> ListedTold:
+    return ListedTold(
+        merchant=merchant,
+        yielded=len(listed.ids),
+        followed_already=listed.known,
+        adopted=sorted(one.session_id for one in listed.results if one.result == "adopted"),
+        refused=[
+            RefusedTold(one.session_id, one.why)
+            for one in sorted(listed.results, key=lambda one: one.session_id)
+            if one.result == "refused"
+        ],
+        unread=listed.unread,
     )
 
 

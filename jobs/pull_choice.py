@@ -105,6 +105,7 @@ def expected_reads(wiring: Wiring, night: MerchantNight, choice: PullChoice) -> 
     everything = night.work.collect_everything
     due = opened if everything else sessions_to_read(opened, (), (), stamp, wiring.policy)
     expected["collect"] = max(len(due), 0 if everything else spent.get("collect", 0))
+    expected["adopt"] = 0 if night.listed is None or stamp.dry_run else len(night.listed.to_read)
     expected["refresh"] = _refreshes_to_read(wiring, night)
     return {purpose: count for purpose, count in expected.items() if count}
 

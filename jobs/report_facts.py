@@ -24,7 +24,17 @@ from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
 from reports.past_nights import LookedBack
-from reports.summary import ApiCalls, ForeignSession, LapsesTold, MerchantRun, Orphans, PullTold, RunFacts
+from reports.summary import (
+    ApiCalls,
+    ForeignSession,
+    LapsesTold,
+    ListedTold,
+    MerchantRun,
+    Orphans,
+    PullTold,
+    RefusedTold,
+    RunFacts,
+)
 
 _LETTERS: Mapping[str, str] = {
     NextStep.NONE: "n",
@@ -125,6 +135,7 @@ def pack(kept: KeptFacts) -> ReportFacts:
                 {**asdict(one), "seen_at": one.seen_at.isoformat(), "why": mask(one.why)} for one in run.orphans.foreign
             ],
         },
+        "listed": [asdict(one) for one in run.listed],
         "durations_seconds": {stage: round(seconds, 3) for stage, seconds in run.durations_seconds.items()},
         "runs": [
             {
@@ -178,6 +189,10 @@ def unpack(stored: ReportFacts) -> KeptFacts:
             why=values["why"],
             api_calls=ApiCalls(**values["api_calls"]),
             orphans=_orphans(values.get("orphans", {})),
+            listed=[
+                ListedTold(**{**one, "refused": [RefusedTold(**each) for each in one["refused"]]})
+                for one in values.get("listed", ())
+            ],
             durations_seconds=values["durations_seconds"],
         )
         merchants = {

@@ -104,6 +104,7 @@ class LedgerSettings(_Section):
     query: Annotated[str, AfterValidator(checks.ledger_query), Field(max_length=100_000)] | None = None
     suppression_query: ListQuery | None = None
     suppression_file: FilePath | None = None
+    sessions_query: ListQuery | None = None
 
 
 class DeliveryRuleSettings(_Section):
@@ -337,6 +338,7 @@ def settings_hash(settings: Settings, merchant: MerchantSettings) -> str:
         "api_version": settings.stripe.api_version,
         "ledger": [without_password(ledger.url) if ledger.url else None, ledger.query],
         "suppression": [ledger.suppression_query, str(ledger.suppression_file or "")],
+        **({"sessions": ledger.sessions_query} if ledger.sessions_query else {}),
         "relink": relink,
         "brakes": settings.brakes.model_dump(mode="json"),
         "timezone": settings.schedule.timezone,
@@ -351,7 +353,7 @@ def settings_for_record(settings: Settings) -> dict[str, Any]:
     for section in ("database", "ledger"):
         if record[section]["url"]:
             record[section]["url"] = without_password(record[section]["url"])
-    for name in ("query", "suppression_query"):
+    for name in ("query", "suppression_query", "sessions_query"):
         if record["ledger"][name]:
             record["ledger"][name] = mask(record["ledger"][name])
     return record

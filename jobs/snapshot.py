@@ -13,6 +13,7 @@ from jobs.adapters import records
 from jobs.events import UNREADABLE, hints_from, hints_of, read_events, read_hints
 from jobs.increment import Base, FullPullNeeded, Wanted, pull_increment
 from jobs.ledger_check import read_ledger
+from jobs.listed_sessions import read_listed
 from jobs.merchant_lists import read_suppressed
 from jobs.night import DRIFT_SHOWN, Hints, MerchantNight, PullFacts
 from jobs.pull import Pulled, cuts_of_ledger, cuts_of_list, pull_accounts, vanished_accounts
@@ -41,7 +42,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
     The ledger is read first: it costs no read at Stripe, and a faulty one stops the run before any is spent.
 
     Raises:
-        LedgerError: the ledger, or a list of whom never to contact, cannot be read or breaks its contract.
+        LedgerError: the ledger, or a list of whom never to contact or of sessions made elsewhere, cannot be read or breaks its contract.
         IncompletePull: Stripe's pages are not a complete list.
         DecisionNeeded: too many accounts vanished since the last snapshot.
     """
@@ -52,6 +53,7 @@ def obtain_snapshot(wiring: Wiring, night: MerchantNight) -> None:
             f"the ledger has no row for merchant {scope.merchant}: correct the query or the column `merchant`"
         )
     night.suppressed_ids = read_suppressed(wiring.settings).get(scope.merchant, frozenset())
+    read_listed(wiring, night)
     resumed = _snapshot_to_resume(wiring, night)
     stored = records.last_snapshot(wiring.database, scope) if night.work.from_stored else resumed
     if stored is not None:

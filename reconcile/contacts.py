@@ -18,8 +18,11 @@ from reconcile.model import (
     StoredRequest,
 )
 
-ADOPTED = "adopt"
-"""The origin of requests that something else made, which spend none of this job's caps."""
+LISTED = "sessions_query"
+"""The origin of requests that something else made and that `ledger.sessions_query` named."""
+
+MADE_ELSEWHERE = ("adopt", LISTED)
+"""The origins of requests that something else made, which spend none of this job's caps."""
 
 LATE_ORIGINS = ("resume", "retry")
 """Commands that keep the business date of an earlier run, though they may ask on a later day."""
@@ -86,7 +89,7 @@ def sum_up_contacts(
         highest[key] = max(highest.get(key, 0), stored.request.attempt)
         asked_on = session_date(stored, stamp)
         first_request[key] = min(first_request.get(key, asked_on), asked_on)
-        if stored.business_date == stamp.business_date and stored.request.origin != ADOPTED:
+        if stored.business_date == stamp.business_date and stored.request.origin not in MADE_ELSEWHERE:
             today[stored.request.institution_name or ""] += 1
         forgiven = stored.state == State.REJECTED and stored.request.request_id in tried_again
         if stored.business_date == stamp.business_date and refused_as_unavailable(stored) and not forgiven:

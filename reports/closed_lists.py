@@ -127,6 +127,7 @@ ORIGINS: Mapping[str, str] = {
     "request": "A person asked for a selection by hand.",
     "retry": "A refused or unsent request of an earlier run was tried again.",
     "adopt": "Something else created the session, and the job was told to follow it.",
+    "sessions_query": "Something else created the session, and ledger.sessions_query named it.",
 }
 
 REFRESH_STATUSES: Mapping[str, str] = {

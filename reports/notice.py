@@ -133,4 +133,10 @@ def _counts(summary: Mapping[str, object]) -> list[str]:
     if isinstance(orphans, Mapping) and orphans.get("foreign_sessions"):
         seen = len(orphans["foreign_sessions"])
         lines.append(f"sessions seen that this job does not follow: {seen}; see `relink status`, then `relink adopt`")
+    listed = summary.get("sessions_query")
+    for one in listed if isinstance(listed, list) else ():
+        lines.append(
+            f"sessions of ledger.sessions_query for {one['merchant']}: {len(one['adopted'])} adopted, {len(one['refused'])} cannot be followed, "
+            f"{one['unread']} not looked at yet"
+        )
     return lines

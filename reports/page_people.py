@@ -66,6 +66,7 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
         if number:
             yield Notice(f"{plural(number, 'request')} of this run {'was' if number == 1 else 'were'} {words}.")
     yield from _about_orphans(summary.get("orphans") or {})
+    yield from _about_listed(summary.get("sessions_query") or [])
     yield from _about_others(summary.get("accounts_compared") or {})
     yield from _about_refreshes(summary)
     if summary["dry_run"]:
@@ -81,6 +82,20 @@ def notices(summary: Mapping[str, Any], past: Past) -> Iterator[Notice]:
             bad=False,
         )
     yield from _about_history(summary, past)
+
+
+def _about_listed(listed: list[Mapping[str, Any]]) -> Iterator[Notice]:
+    for merchant in listed:
+        refused = merchant["refused"]
+        for one in refused[:LISTED]:
+            yield Notice(
+                f"Session {one['session_id']} of ledger.sessions_query cannot be followed; correct it there, or leave it out.",
+                detail=one["why"],
+            )
+        if len(refused) > LISTED:
+            yield Notice(
+                f"{plural(len(refused) - LISTED, 'more session')} of ledger.sessions_query cannot be followed: see sessions_query in summary.json."
+            )
 
 
 def _about_orphans(orphans: Mapping[str, Any]) -> Iterator[Notice]:

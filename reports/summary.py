@@ -148,6 +148,28 @@ class Orphans:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedTold:
+    """A session of the merchant's list that is not followed, and why."""
+
+    session_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTold:
+    """What became of the sessions that `ledger.sessions_query` yields for a merchant: how many are followed already, which were `adopted` tonight,
+    which are `refused`, and how many nobody has looked at yet.
+    """
+
+    merchant: str
+    yielded: int
+    followed_already: int
+    adopted: Sequence[str] = ()
+    refused: Sequence[RefusedTold] = ()
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What the tables do not say about a run: `sent` counts requests that may have reached Stripe, `why` is for one that stopped."""
 
@@ -158,6 +180,7 @@ class RunFacts:
     why: str | None = None
     api_calls: ApiCalls = field(default_factory=ApiCalls)
     orphans: Orphans = field(default_factory=Orphans)
+    listed: Sequence[ListedTold] = ()
     durations_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -199,6 +222,7 @@ def build_summary(
             "rate_limited": facts.api_calls.rate_limited,
         },
         "orphans": _orphans(facts.orphans),
+        **({"sessions_query": [_listed(one) for one in facts.listed]} if facts.listed else {}),
         "accounts_compared": None if tables is None else _compared(tables["relink_outcomes"]),
         "durations_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(facts.durations_seconds.items())},
         "control": [total.as_json() for total in control],
@@ -256,6 +280,11 @@ def _orphans(orphans: Orphans) -> dict[str, object]:
             for one in sorted(orphans.foreign, key=lambda one: (one.merchant, one.seen_at, one.session_id))
         ],
     }
+
+
+def _listed(one: ListedTold) -> dict[str, object]:
+    refused = [{"session_id": each.session_id, "why": mask(each.why)} for each in one.refused]
+    return {**asdict(one), "adopted": list(one.adopted), "refused": refused}
 
 
 def _compared(outcomes: pa.Table) -> dict[str, int]:

@@ -47,11 +47,12 @@ _READ_ONLY = {
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
-    """What rows are read for: the setting that gives them, the columns that are taken, and those that must be there."""
+    """What rows are read for: the setting that gives them, the columns that are taken, those that must be there, and the setting of the database."""
 
     setting: str
     columns: tuple[str, ...]
     required: tuple[str, ...]
+    database: str = "ledger.url"
 
 
 LEDGER = RowShape("ledger.query", LEDGER_COLUMNS, REQUIRED_COLUMNS)
@@ -75,12 +76,12 @@ def read_chunks(url: str, query: str, shape: RowShape = LEDGER) -> Iterator[dict
     problem = query_problem(query)
     if problem:
         raise LedgerError(f"{shape.setting} {problem}; write one SELECT that yields {', '.join(shape.columns)}")
-    engine = _guarded("open", url, lambda: _engine(url))
+    engine = _guarded("open", url, shape, lambda: _engine(url))
     try:
-        with closing(_guarded("reach", url, engine.connect)) as connection:
-            result = _guarded("query", url, lambda: _execute(connection, tidy_query(query)))
+        with closing(_guarded("reach", url, shape, engine.connect)) as connection:
+            result = _guarded("query", url, shape, lambda: _execute(connection, tidy_query(query)))
             columns = _positions(list(result.keys()), shape)
-            while rows := _guarded("read", url, lambda: result.fetchmany(CHUNK_ROWS)):
+            while rows := _guarded("read", url, shape, lambda: result.fetchmany(CHUNK_ROWS)):
                 cells = list(zip(*rows, strict=True))
                 yield {name: cells[position] for name, position in columns}
     finally:
@@ -205,7 +206,7 @@ def _positions(names: Sequence[str], shape: RowShape) -> list[tuple[str, int]]:
     return [(name, lowered.index(name)) for name in shape.columns if name in lowered]
 
 
-def _guarded(what: str, url: str, call: Callable[[], Result]) -> Result:
+def _guarded(what: str, url: str, shape: RowShape, call: Callable[[], Result]) -> Result:
     """Do one thing with the database; whatever a driver raises becomes a `LedgerError` without a secret in it."""
     try:
         return call()
@@ -219,7 +220,8 @@ def _guarded(what: str, url: str, call: Callable[[], Result]) -> Result:
     except Exception as error:  # drivers raise what they like, and the settings allow any driver
         said = _QUOTED_INPUT.split(str(getattr(error, "orig", None) or error), maxsplit=1)[0]
         message = f"cannot {what} the ledger at {without_password(url)}: {_shown(scrub(said, url))}"
-        raise LedgerError(f"{message}; check ledger.url and ledger.query, and that the database is up") from None
+        advice = f"check {shape.database} and {shape.setting}, and that the database is up"
+        raise LedgerError(f"{message}; {advice}") from None
 
 
 def _shown(text: str) -> str:

@@ -61,6 +61,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
 Sessions that something else made (`records_orphans`)
     events_read_to(database, scope) -> datetime | None; mark_events_read(database, scope, moment)
     foreign_sessions_since(database, scope, since) -> [ForeignSession]; add_foreign_sessions(database, scope, sessions)
+    refused_sessions(database, scope, session_ids) -> {session_id: RefusedSession}; add_refused_sessions(database, scope, sessions, at)
 
 Refreshes after a relink (`records_refreshes`), all read ones -> [StoredRefresh] in the order of planning
     plan_refreshes(database, scope, run_id, business_date, [(request_id, account_id)], at)
@@ -148,10 +149,13 @@ from jobs.adapters.records_decisions import StoredDecision, decisions_about, rec
 from jobs.adapters.records_history import append_history, history_of, latest_history, troubled_history
 from jobs.adapters.records_ledger import LedgerChange, ledger_chunks, ledger_rows, load_ledger
 from jobs.adapters.records_orphans import (
+    RefusedSession,
     add_foreign_sessions,
+    add_refused_sessions,
     events_read_to,
     foreign_sessions_since,
     mark_events_read,
+    refused_sessions,
 )
 from jobs.adapters.records_outcomes import add_session_checks, append_outcomes, outcomes_of, session_checks_of
 from jobs.adapters.records_plans import (
@@ -246,6 +250,7 @@ __all__ = [
     "HeldPlan",
     "LedgerChange",
     "OpenSessions",
+    "RefusedSession",
     "ReportFacts",
     "RunMerchant",
     "SnapshotRecord",
@@ -254,6 +259,7 @@ __all__ = [
     "add_api_calls",
     "add_foreign_sessions",
     "add_refresh_checks",
+    "add_refused_sessions",
     "add_session_checks",
     "add_successors",
     "adopt_request",
@@ -329,6 +335,7 @@ __all__ = [
     "refresh_checks_of",
     "refreshes_as_of",
     "refreshes_of_requests",
+    "refused_sessions",
     "release_plan",
     "remove_old_rows",
     "report_facts_of",

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, sele
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages, outcomes, requests, session_checks
-from reconcile.contacts import NO_ANSWER
+from reconcile.contacts import LISTED, NO_ANSWER
 from reconcile.model import (
     PROVISIONAL,
     BreakageKey,
@@ -133,8 +133,8 @@ def count_requests_between(database: Database, scope: Scope, first: date, last: 
 
 
 def requests_of_run(database: Database, run_id: str, scope: Scope | None = None) -> list[StoredRequest]:
-    """Requests that a run made, of one merchant or of all."""
-    return _stored(database, scope, requests.c.run_id == run_id)
+    """Requests that a run made, of one merchant or of all; not the sessions that the merchant's list named to it, which it only follows."""
+    return _stored(database, scope, requests.c.run_id == run_id, requests.c.origin != LISTED)
 
 
 def requests_with_outcome_of_run(database: Database, scope: Scope, run_id: str) -> list[StoredRequest]:

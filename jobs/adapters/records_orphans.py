@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import select, update
 
 from jobs.adapters.database import Database
 from jobs.adapters.tables import foreign_sessions, merchants
+from jobs.adapters.tables import refused_sessions as refused
 from reconcile.model import Scope
 from reconcile.orphans import ForeignSession
 
@@ -49,4 +52,47 @@ def add_foreign_sessions(database: Database, scope: Scope, sessions: Iterable[Fo
     ]
     if rows:
         statement = database.insert(foreign_sessions).on_conflict_do_nothing()
+        database.run(lambda connection: connection.execute(statement, rows))
+
+
+_IDS_PER_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedSession:
+    """A listed session that cannot be followed and why; with an authorization, for as long as that is not known."""
+
+    session_id: str
+    authorization_id: str | None
+    why: str
+
+
+def refused_sessions(database: Database, scope: Scope, session_ids: Iterable[str]) -> dict[str, RefusedSession]:
+    """Those of these sessions that were refused before, by id."""
+    found: dict[str, RefusedSession] = {}
+    left = iter(session_ids)
+    with database.read() as connection:
+        while chunk := list(islice(left, _IDS_PER_QUERY)):
+            statement = select(refused.c.session_id, refused.c.authorization_id, refused.c.why).where(
+                refused.c.merchant == scope.merchant, refused.c.mode == scope.mode, refused.c.session_id.in_(chunk)
+            )
+            found |= {row.session_id: RefusedSession(**row._mapping) for row in connection.execute(statement)}
+    return found
+
+
+def add_refused_sessions(database: Database, scope: Scope, sessions: Iterable[RefusedSession], at: datetime) -> None:
+    """Record listed sessions that cannot be followed; one that is recorded stays as it is."""
+    rows = [
+        {
+            "merchant": scope.merchant,
+            "mode": scope.mode,
+            "session_id": one.session_id,
+            "authorization_id": one.authorization_id,
+            "refused_at": at,
+            "why": one.why,
+        }
+        for one in sessions
+    ]
+    if rows:
+        statement = database.insert(refused).on_conflict_do_nothing()
         database.run(lambda connection: connection.execute(statement, rows))

@@ -27,6 +27,7 @@ from jobs.adapters.tables import (
     plans,
     refresh_checks,
     refreshes,
+    refused_sessions,
     report_facts,
     requests,
     run_merchants,
@@ -115,6 +116,9 @@ def remove_old_rows(
             )
             removed["sessions of others"] = _remove(
                 connection, foreign_sessions, foreign_sessions.c.seen_at < _midnight(before)
+            )
+            removed["refused sessions"] = _remove(
+                connection, refused_sessions, refused_sessions.c.refused_at < _midnight(before)
             )
             removed["runs"] = _remove_runs(connection, before)
         if dry_run:

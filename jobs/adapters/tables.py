@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration under `jobs/migrations/versions`."""
 
 VERSION_TABLE = "relink_schema_version"
@@ -417,6 +417,17 @@ foreign_sessions = Table(
     Column("why", FreeText, nullable=False),
 )
 """Sessions that events told of and that belong to no request."""
+
+refused_sessions = Table(
+    "relink_refused_sessions",
+    metadata,
+    *_scope_key(),
+    Column("session_id", Text, primary_key=True),
+    Column("authorization_id", Text),
+    Column("refused_at", Moment, nullable=False),
+    Column("why", FreeText, nullable=False),
+)
+"""Sessions of the merchant's list that cannot be followed; with an authorization, for as long as that is not known."""
 
 successors = Table(
     "relink_successors",

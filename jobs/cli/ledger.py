@@ -73,18 +73,32 @@ def check(context: click.Context, config: str | None, as_json: bool) -> int:
             "the ledger is empty; load one with `relink ledger load`, or check ledger.query and what it may see"
         )
     summary = summarize(checked.rows)
+    sessions = _sessions_yielded(settings)
     if as_json:
         print_json(
             {
                 "source": _source(settings),
                 "clean": not checked.faults,
                 **asdict(summary),
+                **({} if sessions is None else {"sessions": sessions}),
                 "faults": [_plain_fault(fault) for fault in checked.faults],
             }
         )
     else:
         _print_check(settings, summary, checked.faults)
+        if sessions is not None:
+            say(f"sessions that ledger.sessions_query yields: {sessions}")
     return LedgerError.exit_code if checked.faults else 0
+
+
+def _sessions_yielded(settings: Settings) -> int | None:
+    """How many sessions made elsewhere the next run would know of, None where no query is set."""
+    from jobs.clock import system_clock
+    from jobs.merchant_lists import read_sessions
+
+    if settings.ledger.sessions_query is None:
+        return None
+    return sum(len(sessions) for sessions in read_sessions(settings, system_clock()).values())
 
 
 def _rows_now(database: Any) -> int:

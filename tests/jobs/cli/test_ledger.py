@@ -209,3 +209,16 @@ def test_an_unreachable_ledger_hides_its_password(
     assert ended.code == 3
     assert json.loads(ended.out)["exit_code"] == 3
     assert "hunter2" not in ended.out + ended.err
+
+
+def test_a_check_says_how_many_sessions_made_elsewhere_the_query_yields(
+    nights: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT 'fcsess_1' AS session_id UNION ALL SELECT 'fcsess_2'"
+    at = deployed(nights, relink, monkeypatch, ledger={"sessions_query": query})
+    assert "sessions that ledger.sessions_query yields: 2\n" in at("ledger", "check").out
+    assert at("ledger", "check", "--json").json["sessions"] == 2
+    at = deployed(nights, relink, monkeypatch, ledger={"sessions_query": query.replace("_2", "_1")})
+    faulty = at("ledger", "check")
+    assert faulty.code == 3
+    assert "row 2, session fcsess_1, column session_id: stands in row 1 already" in faulty.err
