@@ -15,7 +15,7 @@ from reconcile.classify import flags
 from reconcile.comparison import PastStates, accounts_reached
 from reconcile.contacts import is_open
 from reconcile.ladder import eligible_dates
-from reconcile.model import PROVISIONAL_DAYS, Outcome, OutcomeKind, StoredRequest
+from reconcile.model import BROUGHT_BACK, PROVISIONAL_DAYS, Outcome, OutcomeKind, StoredRequest
 from reconcile.outcomes import (
     AccountStates,
     Look,
@@ -31,8 +31,6 @@ from reconcile.request import plain_rows
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 5
-
-BROUGHT_BACK = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
 
 
 def collect(wiring: Wiring, night: MerchantNight) -> None:

@@ -113,6 +113,9 @@ class OutcomeKind(StrEnum):
     NOT_SENT = "not_sent"
 
 
+BROUGHT_BACK = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
+"""Outcomes that brought back at least one account."""
+
 PROVISIONAL = (OutcomeKind.EXPIRED, OutcomeKind.HEALED, OutcomeKind.CANCELLED)
 """Outcomes that a later answer within `PROVISIONAL_DAYS` replaces."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from reconcile.model import OutcomeKind, RunStamp, Scope, StoredRequest, Successor
+from reconcile.model import BROUGHT_BACK, OutcomeKind, RunStamp, Scope, StoredRequest, Successor
 
 FEATURE_AT_STRIPE: Mapping[str, str] = {
     "balances": "balance",
@@ -16,8 +16,6 @@ FEATURE_AT_STRIPE: Mapping[str, str] = {
     "transactions": "transactions",
 }
 """What Stripe calls a feature when asked to refresh it; the permission has our name (Stripe API docs: refresh an account)."""
-
-BROUGHT_BACK = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
 
 ASKED_WITHIN_DAYS = 7
 """So many dates after a success its refresh is given up, if Stripe was not ready for it or could not be reached until then."""

@@ -74,8 +74,9 @@ def _ignore(_step: str) -> None:
 class ReportDirectory:
     """The root of all reports, and how files are written there.
 
-    `ledger` is where the change that replaced accounts ask for is to be made. `formats` are of csv, parquet, xlsx and html. `reached` is told each step of publishing by name, so that a
-    test can end the process there; `swap` exchanges two directories in one step, or says False where that cannot be done.
+    `ledger` is where the change that replaced accounts ask for is to be made. `formats` are of csv, parquet, xlsx and html. `reached` is told
+    each step of publishing by name, so that a test can end the process there; `swap` exchanges two directories in one step, or says False
+    where that cannot be done.
     """
 
     root: Path

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reconcile.model import BROUGHT_BACK
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.page_broken import LOST, TOP, UNNAMED, at_stake
 from reports.page_model import NOT_SHOWN, SMALLEST_GROUP, Cell, Figure, Grid, Line, count, money, quoted
 from reports.past_nights import Id, Past, PastNight, PastOutcome
 from reports.past_runs import PastRun
-from reports.summary import ANSWERED, CURED, UNASKED
+from reports.summary import ANSWERED, UNASKED
 from reports.trend import ELIGIBLE
 
 Row = Mapping[str, Any]
@@ -42,7 +43,7 @@ def changes(
     cured = {
         (one.row["merchant"], one.row["authorization_id"])
         for one in outcomes
-        if one.row["outcome"] in CURED and _after(one.run, past.base)
+        if one.row["outcome"] in BROUGHT_BACK and _after(one.run, past.base)
     }
     groups: dict[str, list[Row]] = {name: [] for name in ("new", "recovered", "healed", "lost", "other")}
     groups["new"] = [tonight[key] for key in sorted(broken_now - broken_before)]
@@ -85,7 +86,7 @@ def _changes_grid(base: PastRun, before: int, now: int, groups: Mapping[str, Seq
             ("new", f"accounts.parquet where {broken}, less those account_ids"),
             (
                 "recovered",
-                f"those account_ids less accounts.parquet where {broken}, whose authorization_id then has outcome in {quoted(CURED)} in a "
+                f"those account_ids less accounts.parquet where {broken}, whose authorization_id then has outcome in {quoted(BROUGHT_BACK)} in a "
                 "relink_outcomes.parquet since",
             ),
             ("healed", "of the remaining, accounts.parquet where finding = 'ok'"),
@@ -137,9 +138,9 @@ def funnel_grid(nights: Sequence[PastNight], requests: Iterable[Row]) -> Grid:
         succeeded = row["outcome"] == "pending" and row["session_status"] == "succeeded"
         if row["outcome"] in ANSWERED or succeeded:
             steps["answered"].add(login)
-        if row["outcome"] in CURED or succeeded:
+        if row["outcome"] in BROUGHT_BACK or succeeded:
             steps["relinked"].add(login)
-        if row["outcome"] in CURED and (row["accounts_cured"] or 0) >= row["accounts_expected"]:
+        if row["outcome"] in BROUGHT_BACK and (row["accounts_cured"] or 0) >= row["accounts_expected"]:
             steps["active"].add(login)
     counted = {"affected": len(affected), "eligible": len(eligible), **{name: len(one) for name, one in steps.items()}}
     words = {
@@ -176,8 +177,11 @@ def funnel_grid(nights: Sequence[PastNight], requests: Iterable[Row]) -> Grid:
                 "answered",
                 f"{step} outcome in {quoted(ANSWERED)}, or outcome = 'pending' and session_status = 'succeeded'",
             ),
-            ("relinked", f"{step} outcome in {quoted(CURED)}, or outcome = 'pending' and session_status = 'succeeded'"),
-            ("active again", f"{step} outcome in {quoted(CURED)} and accounts_cured >= accounts_expected"),
+            (
+                "relinked",
+                f"{step} outcome in {quoted(BROUGHT_BACK)}, or outcome = 'pending' and session_status = 'succeeded'",
+            ),
+            ("active again", f"{step} outcome in {quoted(BROUGHT_BACK)} and accounts_cured >= accounts_expected"),
         ),
     )
 
@@ -194,7 +198,7 @@ def times_grid(requests: Iterable[Row]) -> Grid:
     hours: defaultdict[str, list[float]] = defaultdict(list)
     bounds: Counter[str] = Counter()
     for row in requests:
-        if row["outcome"] in CURED and row["hours_to_outcome"] is not None:
+        if row["outcome"] in BROUGHT_BACK and row["hours_to_outcome"] is not None:
             name = row["institution_name"] or UNNAMED
             hours[name].append(row["hours_to_outcome"])
             bounds[name] += row["outcome_at_basis"] != "event"
@@ -203,7 +207,7 @@ def times_grid(requests: Iterable[Row]) -> Grid:
     if lines:
         every = [one for each in hours.values() for one in each]
         lines.append(_time_line("times.all", "all", every, bounds.total(), total=True))
-    chosen = f"outcome in {quoted(CURED)} and hours_to_outcome is not null"
+    chosen = f"outcome in {quoted(BROUGHT_BACK)} and hours_to_outcome is not null"
     return Grid(
         "times",
         "Hours from the request to the relink, by institution",

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from reconcile.model import OutcomeKind
+from reconcile.model import BROUGHT_BACK, OutcomeKind
 from reports.page_broken import TOP, UNNAMED
 from reports.page_model import Cell, Grid, Line, count, quoted, rate
-from reports.summary import CURED, UNASKED
+from reports.summary import UNASKED
 
 FAILURES: Mapping[tuple[str, str | None], str] = {
     ("failed", "no_account"): "did not link the account",
@@ -23,7 +23,7 @@ FAILURES: Mapping[tuple[str, str | None], str] = {
 """What became of requests that brought nothing back, by outcome and Stripe's reason; other reasons are given as they are."""
 
 OUTCOME_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("came back", tuple(map(str, CURED))),
+    ("came back", tuple(map(str, BROUGHT_BACK))),
     ("failed", ("failed",)),
     ("left", ("cancelled",)),
     ("no answer", ("expired",)),
@@ -64,7 +64,7 @@ def _outcome_line(key: str, name: str, counted: Counter[str], *, total: bool = F
     cells: list[Cell] = [(count(f"{key}.requests", counted.total()),)]
     for label, kinds in OUTCOME_COLUMNS:
         cells.append((count(f"{key}.{label}", sum(counted[kind] for kind in kinds)),))
-    cells.append((rate(f"{key}.rate", sum(counted[kind] for kind in CURED), asked),))
+    cells.append((rate(f"{key}.rate", sum(counted[kind] for kind in BROUGHT_BACK), asked),))
     return Line(name, tuple(cells), total=total)
 
 

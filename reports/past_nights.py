@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reconcile.model import BROUGHT_BACK
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.control import count_in, exposure_totals
 from reports.past_runs import PastRun, named_run, newest_complete, past_runs, read_columns, runs_between
-from reports.summary import ANSWERED, CURED
+from reports.summary import ANSWERED
 
 Id = tuple[str, str]
 """A merchant and what is told apart within it: an authorization's id or a request's."""
@@ -207,7 +208,7 @@ def flows_of(requests: pa.Table, outcomes: pa.Table) -> Flows:
         _ids_where(requests, "result", ("created",)),
         _ids_where(requests, "result", ("unknown",)),
         _ids_where(outcomes, "outcome", ANSWERED),
-        _ids_where(outcomes, "outcome", CURED),
+        _ids_where(outcomes, "outcome", BROUGHT_BACK),
     )
 
 

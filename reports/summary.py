@@ -12,16 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reconcile.masking import mask
-from reconcile.model import OutcomeKind, Result, RunStamp
+from reconcile.model import BROUGHT_BACK, OutcomeKind, Result, RunStamp
 from reports.closed_lists import AFFECTED_FINDINGS, FINDINGS, NEXT_STEPS, OUTCOMES, REASONS, REFRESH_STATUSES, RESULTS
 from reports.control import ControlTotal, count_in, exposure_totals
 from reports.table_building import of_merchant
 from reports.twins import count_twins
 
-CURED = (OutcomeKind.RELINKED, OutcomeKind.RELINKED_PARTIALLY, OutcomeKind.NEW_AUTHORIZATION)
-"""Outcomes that brought back at least one account."""
-
-ANSWERED = (*CURED, OutcomeKind.FAILED, OutcomeKind.CANCELLED, OutcomeKind.REVIEW)
+ANSWERED = (*BROUGHT_BACK, OutcomeKind.FAILED, OutcomeKind.CANCELLED, OutcomeKind.REVIEW)
 """Outcomes that the customer brought about by doing something with the session."""
 
 UNASKED = (OutcomeKind.REJECTED, OutcomeKind.NOT_SENT, OutcomeKind.UNKNOWN)
@@ -334,7 +331,7 @@ def _funnel(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, int]]:
             "requests": pc.sum(window["requests"]).as_py() or 0,
             "asked": _requests_with(window, [kind for kind in OutcomeKind if kind not in UNASKED]),
             "answered": _requests_with(window, ANSWERED),
-            "cured": _requests_with(window, CURED),
+            "cured": _requests_with(window, BROUGHT_BACK),
         },
     }
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from reconcile.model import AUTHORIZATION_STEPS, NextStep
+from reconcile.model import AUTHORIZATION_STEPS, BROUGHT_BACK, NextStep
 from reports.closed_lists import AFFECTED_FINDINGS
 from reports.page_model import SMALLEST_GROUP, Cell, Grid, Line, count, money, quoted, rate
 from reports.past_nights import Flows, Past, PastNight
 from reports.past_runs import COMPLETE_COMMANDS
-from reports.summary import ANSWERED, CURED
+from reports.summary import ANSWERED
 
 ELIGIBLE = tuple(map(str, AUTHORIZATION_STEPS))
 """Next steps of a bank login that may be asked about: nothing but time, a limit or a person stands between it and a request."""
@@ -93,7 +93,7 @@ SOURCES: tuple[tuple[str, str], ...] = (
         f"distinct merchant, request_id over relink_outcomes.parquet of all runs of the date where outcome in {quoted(ANSWERED)}: what was "
         "learnt on that date, of requests of any date",
     ),
-    ("Came back", f"the same where outcome in {quoted(CURED)}"),
+    ("Came back", f"the same where outcome in {quoted(BROUGHT_BACK)}"),
     ("Share of answers", "Came back by Answered"),
     ("Money at stake", "sum of exposure_minor by currency over the broken accounts where ledger_status = 'open'"),
     ("all", "each request of the dates shown once; what holds at a moment has no sum"),

@@ -19,6 +19,7 @@ from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages, outcomes, requests, session_checks
 from reconcile.contacts import LISTED, NO_ANSWER
 from reconcile.model import (
+    BROUGHT_BACK,
     PROVISIONAL,
     BreakageKey,
     CoveredAccount,
@@ -28,7 +29,6 @@ from reconcile.model import (
     State,
     StoredRequest,
 )
-from reconcile.refresh import BROUGHT_BACK
 
 _IDS_PER_QUERY = 500
 _OUTCOME_COLUMNS = (
