@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from sqlalchemy import Connection
+
 from jobs.adapters import records
+from jobs.adapters.lease import require_token
 from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
@@ -60,14 +63,24 @@ def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
 
 
 def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
-    """Spend the release, keep what is held as a plan file, and remember which accounts are no longer new."""
-    stamp = night.stamp
+    """Spend the release, keep what is held as a plan file, and remember which accounts are no longer new.
+
+    Raises:
+        LeaseLost: another run took over: it decides what is held and what is new, and this one has recorded nothing of it.
+    """
     if night.released and night.work.released_brake is not None:
         _spend(wiring, night, night.work.released_brake)
-    if night.plan.held and night.work.sends:
-        _hold(wiring, night)
-    if night.pulled and stamp.command in records.BRAKED_COMMANDS:
-        _remember(wiring, night)
+    held = _write_held(wiring, night) if night.plan.held and night.work.sends else None
+
+    def work(connection: Connection) -> None:
+        if wiring.lease is not None:
+            require_token(connection, wiring.lease.token)
+        if held is not None:
+            records.hold_plan(wiring.database, held)
+        if night.pulled and night.stamp.command in records.BRAKED_COMMANDS:
+            _remember(wiring, night)
+
+    wiring.database.run(work)
 
 
 def _spend(wiring: Wiring, night: MerchantNight, plan_hash: str) -> None:
@@ -75,10 +88,12 @@ def _spend(wiring: Wiring, night: MerchantNight, plan_hash: str) -> None:
     spent_by = None if plan is None else plan.released_by_run
     # The run that this one finishes may have spent it and not come to send anything.
     run_id = spent_by if spent_by in night.work.resumes and spent_by is not None else night.stamp.run_id
-    records.release_plan(wiring.database, plan_hash, run_id, wiring.clock())
+    fence = None if wiring.lease is None else wiring.lease.token
+    records.release_plan(wiring.database, plan_hash, run_id, wiring.clock(), fence)
 
 
-def _hold(wiring: Wiring, night: MerchantNight) -> None:
+def _write_held(wiring: Wiring, night: MerchantNight) -> records.HeldPlan:
+    """Write the file first: a plan that is on record can be read by whoever has to decide."""
     scope, stamp = night.merchant.scope, night.stamp
     plan = PlanFile(
         run_id=stamp.run_id,
@@ -93,18 +108,15 @@ def _hold(wiring: Wiring, night: MerchantNight) -> None:
     except SettingsError as error:
         raise ReportError(str(error)) from None
     night.held_plan_hash, night.held_plan_file = plan.plan_hash, path
-    records.hold_plan(
-        wiring.database,
-        records.HeldPlan(
-            plan_hash=plan.plan_hash,
-            run_id=stamp.run_id,
-            merchant=scope.merchant,
-            mode=scope.mode,
-            created_at=stamp.as_of,
-            business_date=stamp.business_date,
-            path=str(path),
-            pairs=tuple(request.breakage for request in night.plan.held),
-        ),
+    return records.HeldPlan(
+        plan_hash=plan.plan_hash,
+        run_id=stamp.run_id,
+        merchant=scope.merchant,
+        mode=scope.mode,
+        created_at=stamp.as_of,
+        business_date=stamp.business_date,
+        path=str(path),
+        pairs=tuple(request.breakage for request in night.plan.held),
     )
 
 

@@ -89,7 +89,7 @@ Decisions (`records_decisions`)
 Held plans and API calls (`records_plans`)
     plans_holding(database, scope, authorization_id, first, before) -> [HeldPlan]
     hold_plan(database, HeldPlan); held_plan(database, plan_hash); list_held_plans(database, now, scope=None)
-    * release_plan(database, plan_hash, run_id, at) -> HeldPlan
+    * release_plan(database, plan_hash, run_id, at, fence) -> HeldPlan
     add_api_calls(database, run_id, scope, day, [ApiCalls]); reads_last_30_days(database, scope, now) -> int
     reads_by_purpose_30_days(database, scope, now) -> {purpose: reads}
     api_calls_of_run(database, run_id, scope=None) -> [ApiCalls]

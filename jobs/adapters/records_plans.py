@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select, update
 
 from jobs.adapters.database import Database
+from jobs.adapters.lease import LeaseToken, require_token
 from jobs.adapters.tables import api_calls, plans
 from reconcile.errors import DecisionNeeded
 from reconcile.model import PLAN_LIFETIME, BreakageKey, Scope
@@ -76,14 +77,22 @@ def plans_holding(
     return [plan for plan in found if any(key.authorization_id == authorization_id for key in plan.pairs)]
 
 
-def release_plan(database: Database, plan_hash: str, run_id: str, at: datetime) -> HeldPlan:
+def release_plan(
+    database: Database, plan_hash: str, run_id: str, at: datetime, fence: LeaseToken | None = None
+) -> HeldPlan:
     """Release a held plan to a run: once, and within 24 hours. The same run may ask again.
+
+    Args:
+        fence: the lease, proved in the same transaction: a run that was taken over must not spend what the other one was given.
 
     Raises:
         DecisionNeeded: there is no such plan, it is too old, or another run has it already.
+        LeaseLost: the fence's lease was taken over.
     """
 
     def work(connection: Connection) -> None:
+        if fence is not None:
+            require_token(connection, fence)
         row = connection.execute(select(plans).where(plans.c.plan_hash == plan_hash)).one_or_none()
         if row is None:
             raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
