@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-
-from sqlalchemy import Connection
+from typing import Any
 
 from jobs.adapters import records
 from jobs.adapters.lease import require_token
@@ -72,7 +71,7 @@ def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
         _spend(wiring, night, night.work.released_brake)
     held = _write_held(wiring, night) if night.plan.held and night.work.sends else None
 
-    def work(connection: Connection) -> None:
+    def work(connection: Any) -> None:
         if wiring.lease is not None:
             require_token(connection, wiring.lease.token)
         if held is not None:
