@@ -21,7 +21,7 @@ from reconcile.errors import RelinkError
 from tests.chaos import failpoints
 from tests.chaos.deployment import NIGHT, Command, run_command
 
-LONGEST_NIGHT_SECONDS = 120
+LONGEST_NIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
