@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 from jobs.adapters import records
 from jobs.night import MerchantNight
-from jobs.wiring import Wiring
+from jobs.reading import read_in_order
+from jobs.wiring import Merchant, Wiring
 from reconcile.classify import flags
 from reconcile.comparison import PastStates, accounts_reached
 from reconcile.contacts import is_open
@@ -25,7 +27,7 @@ from reconcile.outcomes import (
     is_provisional,
     sessions_to_read,
 )
-from reconcile.records import MalformedAnswer, ReadFailed, ReadRejected
+from reconcile.records import SessionRecord
 from reconcile.request import plain_rows
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
     lost = _lost(wiring, night)
     states = _states_of_customers(night, followed + lost)
     past = _past_states(wiring, night, looks, states)
+    checked = {request_id for request_id, _ in night.checked}
     for stored in followed:
         conclusion = conclude(stored, looks.get(stored.request.request_id), states, policy, stamp, eligible, past)
         if conclusion is None:
@@ -69,7 +72,7 @@ def collect(wiring: Wiring, night: MerchantNight) -> None:
         if _says_more(stored, outcome):
             night.outcomes.append(outcome)
         night.successors.extend(conclusion.successors)
-        looked_at = _with_outcome(stored, outcome, night)
+        looked_at = _with_outcome(stored, outcome, night, checked)
         night.looked_at.append(looked_at)
         night.answered += is_open(stored) and not is_open(looked_at)
     for stored in lost:
@@ -124,25 +127,21 @@ def _is_meant(stored: StoredRequest, dates: tuple[date, date] | None) -> bool:
 
 def _read(wiring: Wiring, night: MerchantNight, due: list[StoredRequest]) -> dict[str, Look]:
     looks: dict[str, Look] = {}
-    failures = 0
-    with wiring.progress.step("open sessions", len(due)) as step:
-        for stored in due:
-            if stored.session_id is None:
+    asked = [stored for stored in due if stored.session_id is not None]
+    with wiring.progress.step("open sessions", len(asked)) as step:
+        for stored, session in read_in_order(asked, partial(_session, night.merchant), failures=FAILURES_IN_A_ROW):
+            if isinstance(session, Exception):
+                logger.warning("session %s could not be read: %s", stored.session_id, session)
                 continue
-            try:
-                session = night.merchant.gateway.retrieve_session(stored.session_id)
-            except (ReadFailed, ReadRejected, MalformedAnswer) as failed:
-                failures += 1
-                logger.warning("session %s could not be read: %s", stored.session_id, failed)
-                if failures >= FAILURES_IN_A_ROW:
-                    raise
-                continue
-            failures = 0
-            answered_at = night.hints.session_updated_at.get(stored.session_id)
+            answered_at = night.hints.session_updated_at.get(str(stored.session_id))
             looks[stored.request.request_id] = Look(session, gone=session is None, answered_at=answered_at)
             night.checked.append((stored.request.request_id, None if session is None else session.status))
             step.advance()
     return looks
+
+
+def _session(merchant: Merchant, stored: StoredRequest) -> SessionRecord | None:
+    return merchant.gateway.retrieve_session(str(stored.session_id))
 
 
 def _states_of_customers(night: MerchantNight, followed: list[StoredRequest]) -> AccountStates:
@@ -169,8 +168,10 @@ def _says_more(stored: StoredRequest, outcome: Outcome) -> bool:
     return known != (outcome.kind, outcome.result_authorization_id, outcome.accounts_cured)
 
 
-def _with_outcome(stored: StoredRequest, outcome: Outcome, night: MerchantNight) -> StoredRequest:
-    """The request as it stands after tonight."""
+def _with_outcome(
+    stored: StoredRequest, outcome: Outcome, night: MerchantNight, checked: Collection[str] = ()
+) -> StoredRequest:
+    """The request as it stands after tonight; `checked` are the requests whose session was read."""
     changed = stored.outcome != outcome.kind
     return replace(
         stored,
@@ -186,7 +187,5 @@ def _with_outcome(stored: StoredRequest, outcome: Outcome, night: MerchantNight)
         accounts_cured=outcome.accounts_cured,
         cured_accounts=outcome.cured_accounts,
         other_accounts=outcome.other_accounts,
-        last_checked_at=night.stamp.as_of
-        if any(stored.request.request_id == one for one, _ in night.checked)
-        else stored.last_checked_at,
+        last_checked_at=night.stamp.as_of if stored.request.request_id in checked else stored.last_checked_at,
     )

@@ -55,6 +55,14 @@ class Crew(Generic[_News]):
                 self._threads.append(thread)
         self._waiting.put(work)
 
+    def hand_or_make(self, work: Callable[[], _News]) -> None:
+        """Have a call made by whoever is free first, or make it here and now where not one thread could be started."""
+        try:
+            self.hand(work)
+        except RuntimeError as error:
+            logger.warning("calls are made one after the other, since no thread could be started: %s", error)
+            self._make(work)
+
     def tell(self, news: _News) -> None:
         """Tell something before a call is over; for the threads."""
         self._told.put((news,))
@@ -80,7 +88,10 @@ class Crew(Generic[_News]):
 
     def _work(self) -> None:
         while (work := self._waiting.get()) is not None:
-            try:
-                self._told.put((work(),))
-            except BaseException as failed:
-                self._told.put(failed)
+            self._make(work)
+
+    def _make(self, work: Callable[[], _News]) -> None:
+        try:
+            self._told.put((work(),))
+        except BaseException as failed:
+            self._told.put(failed)

@@ -209,7 +209,7 @@ class _Night:
         crew: Crew[tuple[int, AccountsPage]] = Crew("reread")
         try:
             for first in starts:
-                crew.hand(partial(self._page_at, first))
+                crew.hand_or_make(partial(self._page_at, first))
             pages = dict(crew.hear() for _ in starts)
         finally:
             crew.dismiss()

@@ -263,7 +263,7 @@ def _walk_together(walker: _Walker, advance: Callable[[int], None], workers: int
         while True:
             left += len(unfinished)
             for segment in unfinished:
-                crew.hand(partial(walked, segment))
+                crew.hand_or_make(partial(walked, segment))
             if not left:
                 return
             news = crew.hear()

@@ -135,6 +135,16 @@ def test_ordered_cut_points_cost_no_read_more() -> None:
     assert len(moving.calls) == 10
 
 
+def test_where_no_thread_can_be_started_the_list_is_walked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ids = names(70)
+    found = walk(MovingList(ids).page, SCOPE, [ids[13], ids[27], ids[48]])
+    assert found.accounts["account_id"].tolist() == ids
+
+
 def test_a_cut_point_that_vanished_joins_two_segments() -> None:
     ids = names(70)
     moving = MovingList([one for one in ids if one != ids[27]])
