@@ -7,44 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
-
-from tests.compiled_statements import share_compiled_statements
-from tests.model.deployment import Killed
-from tests.model.machine import Model
-from tests.model.play import Fault
-from tests.model.reduction import reduced
-
-BATCH = 25
-"""Sequences under one seed, so that a fault in one batch does not end the campaign."""
-
-
-def search(sequences: int, steps: int, number: int) -> BaseException | None:
-    """Run sequences under a seed; return the first fault, as it was found and not made smaller."""
-    chosen = settings(
-        max_examples=sequences,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-        print_blob=False,
-    )
-
-    @seed(number)
-    class Seeded(Model):
-        pass
-
-    try:
-        run_state_machine_as_test(Seeded, settings=chosen)
-    except (Exception, Killed) as error:
-        return error
-    return None
+from tests.model.campaign import BATCH, Batch, try_batch
 
 
 def main() -> int:
@@ -52,35 +24,44 @@ def main() -> int:
     made = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     made.add_argument("--sequences", type=int, default=2000)
     made.add_argument("--steps", type=int, default=50)
-    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--seed", type=int, default=1, help=f"of the first {BATCH} sequences; the next have the next")
+    made.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    made.add_argument("--keep", type=Path, help="a file for what each seed showed; a campaign that was stopped goes on")
     options = made.parse_args()
-    share_compiled_statements()
-    started, faults, number = time.monotonic(), 0, options.seed
-    while Model.counts["sequences"] < options.sequences:
-        left = options.sequences - Model.counts["sequences"]
-        fault = search(min(BATCH, left), options.steps, number)
-        if fault is not None:
-            faults += 1
-            _tell(fault, number)
-        number += 1
-        spent = time.monotonic() - started
-        print(f"{Model.counts['sequences']} sequences, {spent:.0f} s, {faults} faults", file=sys.stderr, flush=True)
-    steps = {name: count for name, count in Model.counts.items() if name != "sequences" and ":" not in name}
+    started, total = time.monotonic(), Counter[str]()
+    seeds = range(options.seed, options.seed + -(-options.sequences // BATCH))
+    batches = {batch.seed: batch for batch in _kept(options.keep, options.steps) if batch.seed in seeds}
+    left = [seed for seed in seeds if seed not in batches]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(try_batch, seed, BATCH, options.steps) for seed in left]):
+            batch = done.result()
+            batches[batch.seed] = batch
+            if options.keep is not None:
+                with options.keep.open("a") as file:
+                    file.write(json.dumps({"steps": options.steps} | asdict(batch)) + "\n")
+            print(f"{len(batches) * BATCH} sequences, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    told = [line for seed in seeds for line in batches[seed].told]
+    for seed in seeds:
+        total.update(batches[seed].counts)
+    steps = {name: count for name, count in total.items() if name != "sequences" and ":" not in name}
+    for line in told:
+        print(line)
     print(
-        f"{Model.counts['sequences']} sequences, {sum(steps.values())} steps, {faults} faults; seeds {options.seed} to {number - 1}; "
-        f"{time.monotonic() - started:.0f} s ({time.process_time():.0f} s of a processor)"
+        f"{total['sequences']} sequences of up to {options.steps} steps, {sum(steps.values()):,} steps, "
+        f"{sum(bool(batch.told) for batch in batches.values())} faults; seeds {seeds[0]} to {seeds[-1]}"
     )
     print("\n| step | times | ends |\n|---|---|---|")
     for name, times in sorted(steps.items()):
-        ends = {key.partition(": ")[2]: n for key, n in sorted(Model.counts.items()) if key.startswith(f"{name}: ")}
+        ends = {key.partition(": ")[2]: n for key, n in sorted(total.items()) if key.startswith(f"{name}: ")}
         print(f"| {name} | {times:,} | {'; '.join(f'{count:,} {end}' for end, count in ends.items())} |")
-    return 1 if faults else 0
+    return 1 if told else 0
 
 
-def _tell(fault: BaseException, number: int) -> None:
-    print(f"seed {number}: {type(fault).__name__}: {fault}", flush=True)
-    if isinstance(fault, Fault):
-        print(json.dumps({"rules": fault.rules_as_json(), "steps": reduced(fault.rules, fault.steps)}), flush=True)
+def _kept(path: Path | None, steps: int) -> list[Batch]:
+    if path is None or not path.exists():
+        return []
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Batch(one["seed"], one["counts"], one["told"]) for one in kept if one["steps"] == steps]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model.__main__ import search
+from tests.model.campaign import search
 from tests.model.machine import Model
 
 SEQUENCES, STEPS = 8, 30

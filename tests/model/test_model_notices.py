@@ -13,7 +13,7 @@ from jobs.settings import Settings
 from reconcile.breakages import advance_breakages
 from reconcile.policy import RelinkPolicy
 from tests.chaos import variants
-from tests.model.__main__ import search
+from tests.model.campaign import search
 from tests.model.play import Fault
 
 MOST_SEQUENCES, STEPS = 8, 40
