@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from jobs.adapters import records
+from jobs.adapters.lease import require_token
 from jobs.listed_sessions import MOST_READS
 from jobs.night import Adoption, MerchantNight
 from jobs.wiring import Wiring
@@ -155,17 +157,23 @@ def _adopt(
     if _settles_unknown(wiring, night, session):
         return Adoption(session_id, "adopted", "it is what an unknown request made")
     request = _request(wiring, night, session, rows, request_id, origin)
-    adopted = records.adopt_request(
-        wiring.database,
-        scope,
-        night.stamp.run_id,
-        night.stamp.date_of(requested_at),
-        request,
-        session_id,
-        requested_at,
-        wiring.clock(),
-    )
-    if not adopted:
+
+    def work(connection: Any) -> bool:
+        if wiring.lease is not None:
+            require_token(connection, wiring.lease.token)
+        _record_outage(wiring, night, request.breakage)
+        return records.adopt_request(
+            wiring.database,
+            scope,
+            night.stamp.run_id,
+            night.stamp.date_of(requested_at),
+            request,
+            session_id,
+            requested_at,
+            wiring.clock(),
+        )
+
+    if not wiring.database.run(work):
         return Adoption(session_id, "already followed")
     return Adoption(session_id, "adopted")
 
@@ -257,11 +265,22 @@ def _breakage(wiring: Wiring, night: MerchantNight, rows: Sequence[Row], reason:
     for breakage in night.breakages.open:
         if (breakage.key.authorization_id, breakage.key.kind) == (authorization_id, kind):
             return breakage.key
+    highest = records.highest_breakage_numbers(wiring.database, night.merchant.scope).get((authorization_id, kind), 0)
+    return BreakageKey(authorization_id, kind, max(1, highest))
+
+
+def _record_outage(wiring: Wiring, night: MerchantNight, key: BreakageKey) -> None:
+    """Have the outage on record with the session that is to mend it: a run that dies now must not leave its number for another one.
+
+    One that opened tonight is recorded as open, as the decisions will say again. Where there never was any, the first number is
+    recorded as over, so that the next outage gets a number of its own.
+    """
+    assert night.breakages is not None
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
-    highest = records.highest_breakage_numbers(database, scope).get((authorization_id, kind), 0)
-    key = BreakageKey(authorization_id, kind, max(1, highest))
-    if not highest:
-        # Recorded as over, so that the next outage gets a number of its own.
+    opened = [one for one in night.breakages.opened if one.key == key]
+    recorded = records.highest_breakage_numbers(database, scope).get((key.authorization_id, key.kind), 0)
+    if opened:
+        records.open_breakage(database, scope, *opened)
+    elif not recorded:
         records.open_breakage(database, scope, Breakage(key, stamp.as_of, stamp.business_date, stamp.run_id))
         records.close_breakage(database, scope, key, at=stamp.as_of, run_id=stamp.run_id, reason="adopted")
-    return key

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import jobs.listed_sessions
+from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.backfill import DateResult, Only, backfill
 from jobs.history import history
@@ -18,6 +19,7 @@ from jobs.wiring import wire
 from jobs.work import Work
 from reconcile.errors import SettingsError
 from reports.notice import RunEnd, notice
+from tests.jobs.dying import die
 from tests.jobs.nights import SCOPE, Nights, assert_ties, make_session, outcomes, steps, table
 from tests.jobs.rough_month import files_of
 
@@ -91,6 +93,25 @@ def test_a_session_made_elsewhere_is_followed_to_its_end_and_its_customer_is_not
     assert outcomes(second)["fcauth_1"] == "relinked"
     assert_ties(second)
     assert reads(second) == {}
+
+
+def test_a_night_that_dies_after_following_one_leaves_its_outage_no_other_ones_number(both_nights: Nights) -> None:
+    """Healed before anybody could record it, the outage is over; the next one is asked about as an outage of its own."""
+    nights = both_nights
+    portal(nights, (made_elsewhere(nights, "fcauth_1"), None))
+    die(nights, "pulled")
+    (followed,) = nights.stored()
+    assert (followed.request.breakage.number, followed.request.attempt) == (1, 1)
+    nights.world.heal_authorization("fcauth_1")
+    nights.next_night()
+    nights.world.advance(days=10)
+    nights.world.break_authorization("fcauth_1")
+    nights.run()
+    asked = [one.request for one in nights.stored() if one.authorization_id == "fcauth_1"]
+    assert [(one.breakage.number, one.attempt) for one in asked] == [(1, 1), (2, 1)]
+    with open_database(nights.database_url) as database:
+        outages = records.breakages_of(database, SCOPE, "fcauth_1")
+    assert [(one.key.number, one.closed_reason) for one in outages] == [(1, "cured"), (2, None)]
 
 
 def test_wrong_ones_are_told_each_night_read_once_and_stop_nothing(nights: Nights) -> None:
