@@ -210,7 +210,7 @@ def pull(url: str) -> int:
 
     limiter = RateLimiter(requests_per_second=1e6, endpoint_requests_per_second=1e6)
     target = StripeGateway(KEY, api_base=url, api_version=VERSION, limiter=limiter)
-    accounts = walk(target.list_accounts_page, Scope("main", "sandbox")).accounts
+    accounts = walk(target.list_account_columns, Scope("main", "sandbox")).accounts
     target.close()
     return len(accounts)
 

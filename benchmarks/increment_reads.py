@@ -87,7 +87,7 @@ def night(accounts: int, share: float, mix: dict[str, float]) -> tuple[int, int,
     with SimulatorServer(world) as server:
         limiter = RateLimiter(requests_per_second=1e6, endpoint_requests_per_second=1e6)
         gateway = StripeGateway(KEY, api_base=server.base_url, api_version="2026-09-30.preview", limiter=limiter)
-        before = walk(gateway.list_accounts_page, SCOPE)
+        before = walk(gateway.list_account_columns, SCOPE)
         assert before.server_at is not None
         base = Base(before.accounts, before.server_at.date(), before.server_at, before.server_at)
         world.advance(days=0.5)
@@ -103,7 +103,7 @@ def night(accounts: int, share: float, mix: dict[str, float]) -> tuple[int, int,
         except FullPullNeeded as why:
             raise SystemExit(f"a full pull is needed: {why}") from None
         parts = {name: count - spent.get(name, 0) for name, count in gateway.meter.counts().reads.items()}
-        truth = walk(gateway.list_accounts_page, SCOPE).accounts
+        truth = walk(gateway.list_account_columns, SCOPE).accounts
         full = gateway.meter.counts().reads["pull"] - parts.pop("pull") - spent["pull"]
         same = findings(increment.accounts, ledger, stamp).equals(findings(truth, ledger, stamp))
         gateway.close()

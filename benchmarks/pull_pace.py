@@ -64,7 +64,7 @@ def pull(url: str, cuts: list[str]) -> tuple[int, float, float]:
     limiter = RateLimiter(requests_per_second=PER_SECOND, endpoint_requests_per_second=PER_SECOND)
     gateway = StripeGateway(KEY, api_base=url, api_version="2026-09-30.preview", limiter=limiter)
     started, cpu = time.monotonic(), time.process_time()
-    accounts = len(walk(gateway.list_accounts_page, SCOPE, cuts).accounts)
+    accounts = len(walk(gateway.list_account_columns, SCOPE, cuts).accounts)
     took = time.monotonic() - started, time.process_time() - cpu
     gateway.close()
     return accounts, *took

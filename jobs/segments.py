@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -31,8 +31,8 @@ from jobs.pages import ListPage, check_page
 from reconcile.errors import IncompletePull
 from reconcile.frames import ACCOUNTS, from_columns
 from reconcile.model import Scope
-from reconcile.normalize import accounts_table
-from reconcile.records import AccountRecord, AccountsPage, ReadRejected
+from reconcile.normalize import pages_table
+from reconcile.records import AccountColumns, ReadRejected
 
 logger = logging.getLogger(__name__)
 
@@ -49,22 +49,21 @@ class _Segment:
 
     start: str | None
     tables: list[pa.Table] = field(default_factory=list)
-    loose: list[pa.Table] = field(default_factory=list)
+    loose: list[AccountColumns] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     tail: list[str] = field(default_factory=list)
     pages: int = 0
     met: str | None = None
     ended: bool = False
     refused: bool = False
-    rest: tuple[AccountRecord, ...] = ()
-    has_more: bool = True
+    rest: AccountColumns | None = None
     server_at: datetime | None = None
 
-    def keep(self, records: Sequence[AccountRecord]) -> None:
-        """Add records, as columns, which take a tenth of their memory; those of several pages are joined, for each column is several buffers."""
-        self.loose.append(accounts_table(records))
+    def keep(self, page: AccountColumns) -> None:
+        """Add a page's accounts; several pages at a time become Arrow's columns, which take a tenth of the memory."""
+        self.loose.append(page)
         if len(self.loose) >= _PAGES_PER_TABLE or self.is_done:
-            self.tables.append(pa.concat_tables(self.loose).combine_chunks())
+            self.tables.append(pages_table(self.loose))
             self.loose = []
 
     @property
@@ -156,18 +155,19 @@ class _Walker:
             if page is None:
                 segment.refused = True
                 return
-            self._take(segment, page.records, page.has_more)
-            segment.tail = [*segment.tail, *(record.account_id for record in page.records)][-STEPS_BACK:]
+            self._take(segment, page)
+            segment.tail = [*segment.tail, *page.account_ids[-STEPS_BACK:]][-STEPS_BACK:]
             segment.pages += 1
             segment.server_at = segment.server_at or page.server_at
-            yield len(page.records)
+            yield len(page.account_ids)
         segment.seen = {*segment.tail}  # the ids of all segments are looked through together at the end
 
     def walk_on(self, segment: _Segment) -> None:
         """Let a segment that stopped at a cut point behind which no segment begins pass it, as far as its last page goes."""
         while segment.met is not None and self._by_start[segment.met].refused:
-            rest, segment.rest, segment.met = segment.rest, (), None
-            self._take(segment, rest, segment.has_more)
+            rest, segment.rest, segment.met = segment.rest, None, None
+            if rest is not None:
+                self._take(segment, rest)
 
     def chain(self) -> list[_Segment]:
         """The segments from the head to the end of the list, each beginning where the one before it ended.
@@ -188,19 +188,19 @@ class _Walker:
             )
         return chain
 
-    def _take(self, segment: _Segment, records: Sequence[AccountRecord], has_more: bool) -> None:
-        segment.has_more = has_more
-        for place, record in enumerate(records):
-            # Its own start cannot come: `check_page` has it among what was seen.
-            if record.account_id in self._cuts and not self._by_start[record.account_id].refused:
-                segment.met = record.account_id
-                segment.rest = tuple(records[place + 1 :])
-                segment.keep(records[: place + 1])
+    def _take(self, segment: _Segment, page: AccountColumns) -> None:
+        # Its own start cannot come: `check_page` has it among what was seen.
+        for place, account_id in enumerate(page.account_ids):
+            if account_id in self._cuts and not self._by_start[account_id].refused:
+                segment.met = account_id
+                here = [at <= place for at in range(len(page.account_ids))]
+                segment.rest = page.chosen([not one for one in here])
+                segment.keep(page.chosen(here))
                 return
-        segment.ended = not has_more
-        segment.keep(records)
+        segment.ended = not page.has_more
+        segment.keep(page)
 
-    def _next_page(self, segment: _Segment) -> AccountsPage | None:
+    def _next_page(self, segment: _Segment) -> AccountColumns | None:
         """The page that comes next; None where nothing is behind the cut point at which the segment would begin.
 
         A cursor whose account vanished may be refused, or answered as if nothing came behind it. So the end of the list is only believed
@@ -211,11 +211,11 @@ class _Walker:
         for steps in range(1, len(segment.tail) + 1):
             cursor = segment.tail[-steps]
             found = self._unless_gone(cursor)
-            if found is None or (not found.records and not found.has_more):
+            if found is None or (not found.account_ids and not found.has_more):
                 continue
             # Behind an earlier account stand those of the last page that came after it, unless they vanished.
             again = set(segment.tail[len(segment.tail) - steps + 1 :])
-            page = replace(found, records=tuple(one for one in found.records if one.account_id not in again))
+            page = found.chosen([one not in again for one in found.account_ids]) if again else found
             check_page(page, cursor, segment.seen, self._scope)
             return page
         last = segment.tail[-1] if segment.tail else "the start"
@@ -224,7 +224,7 @@ class _Walker:
             "run again later"
         )
 
-    def _first_page(self, segment: _Segment) -> AccountsPage | None:
+    def _first_page(self, segment: _Segment) -> AccountColumns | None:
         try:
             page = self._list_page(segment.start)
         except ReadRejected as refused:
@@ -232,12 +232,12 @@ class _Walker:
                 raise
             logger.info("account %s is no cut point: %s", segment.start, refused)
             return None
-        if segment.start is not None and not page.records and not page.has_more:
+        if segment.start is not None and not page.account_ids and not page.has_more:
             return None
         check_page(page, segment.start, segment.seen, self._scope)
         return page
 
-    def _unless_gone(self, cursor: str) -> AccountsPage | None:
+    def _unless_gone(self, cursor: str) -> AccountColumns | None:
         try:
             return self._list_page(cursor)
         except ReadRejected as refused:

@@ -282,7 +282,9 @@ def _full(
     base = None if last is None else _before(wiring, last)
     known = [] if base is None else values_of(base["account_id"])
     cuts = cuts_of_list(known) if base is not None else cuts_of_ledger(values_of(night.ledger["account_id"]))
-    pulled = pull_accounts(gateway.list_accounts_page, scope, wiring.clock, wiring.progress, len(before) or None, cuts)
+    pulled = pull_accounts(
+        gateway.list_account_columns, scope, wiring.clock, wiring.progress, len(before) or None, cuts
+    )
     drift = None
     if last is None:
         night.hints = Hints(read_to=pulled.taken_at)

@@ -4,32 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
-from reconcile.frames import ACCOUNTS, LEDGER, from_columns
+from reconcile.frames import ACCOUNTS, LEDGER, TIME, from_columns
 from reconcile.ledger import LedgerRow
-from reconcile.records import AccountNumber, AccountRecord
+from reconcile.records import AccountColumns, AccountRecord
 
 USABLE_NUMBER_STATUSES = ("transactable", "pending")
 TOKENIZED = "tokenized_account_number"
 NO_NUMBERS = (False, False, None)
 
+_Moment = TypeVar("_Moment", datetime, int)
+
 _ACCOUNTS_SCHEMA = pa.schema(list(ACCOUNTS.items()))
+_TIMES = tuple(name for name, kind in ACCOUNTS.items() if kind == TIME)
+_SECONDS = pa.timestamp("s", tz="UTC")
 
 
 def accounts_frame(records: Sequence[AccountRecord]) -> pd.DataFrame:
     """One row per account record, in the `frames.ACCOUNTS` contract and in the order given."""
-    return from_columns(dict(zip(ACCOUNTS, accounts_table(records).columns, strict=True)), ACCOUNTS)
+    return from_columns(_columns(records), ACCOUNTS)
 
 
-def accounts_table(records: Sequence[AccountRecord]) -> pa.Table:
-    """The same without a frame around it, which for the hundred accounts of a page costs more than its columns."""
+def account_columns(records: Sequence[AccountRecord], *, has_more: bool) -> AccountColumns:
+    """Records as the columns that a page is read into."""
+    columns = _columns(records)
+    for name in _TIMES:
+        columns[name] = [None if at is None else round(at.timestamp()) for at in columns[name]]
+    return AccountColumns(
+        columns,
+        [record.authorization_key_present for record in records],
+        [record.livemode for record in records],
+        has_more,
+    )
+
+
+def pages_table(pages: Sequence[AccountColumns]) -> pa.Table:
+    """The accounts of several pages in the `frames.ACCOUNTS` contract.
+
+    Several at once, since each column that becomes Arrow's lets another thread take over, as often as there are columns.
+    """
+    arrays = []
+    for name, kind in ACCOUNTS.items():
+        values = list(chain.from_iterable(page.columns[name] for page in pages))
+        arrays.append(pa.array(values, _SECONDS).cast(TIME) if name in _TIMES else pa.array(values, kind))
+    return pa.table(arrays, schema=_ACCOUNTS_SCHEMA)
+
+
+def _columns(records: Sequence[AccountRecord]) -> dict[str, list[Any]]:
     numbers = [
         summarize_numbers(record.account_numbers) if record.account_numbers else NO_NUMBERS for record in records
     ]
-    columns = {
+    return {
         "account_id": [record.account_id for record in records],
         "authorization_id": [record.authorization_id for record in records],
         "holder_type": [record.holder_type for record in records],
@@ -52,7 +82,6 @@ def accounts_table(records: Sequence[AccountRecord]) -> pa.Table:
         "last_refreshed_at": [record.last_refreshed_at for record in records],
         "created_at": [record.created_at for record in records],
     }
-    return pa.table([pa.array(columns[name], kind) for name, kind in ACCOUNTS.items()], schema=_ACCOUNTS_SCHEMA)
 
 
 def ledger_frame(rows: Iterable[LedgerRow], merchant: str) -> pd.DataFrame:
@@ -76,16 +105,29 @@ def ledger_frame(rows: Iterable[LedgerRow], merchant: str) -> pd.DataFrame:
     )
 
 
-def summarize_numbers(numbers: Iterable[AccountNumber]) -> tuple[bool, bool, datetime | None]:
+def summarize_numbers(
+    numbers: Iterable[tuple[str | None, str | None, _Moment | None]],
+) -> tuple[bool, bool, _Moment | None]:
     """Say whether there are tokenized numbers, whether a usable one never expires, and when the last usable one does.
 
     Usable is `transactable` or `pending` (Stripe API: account_numbers.status).
+
+    Args:
+        numbers: as `AccountNumber`, times as moments or as seconds.
     """
-    tokenized = [number for number in numbers if number.identifier_type == TOKENIZED]
-    usable = [number for number in tokenized if number.status in USABLE_NUMBER_STATUSES]
-    unlimited = any(number.expected_expiry_at is None for number in usable)
-    expiries = [number.expected_expiry_at for number in usable if number.expected_expiry_at is not None]
-    return bool(tokenized), unlimited, max(expiries, default=None)
+    tokenized = unlimited = False
+    expiries: list[_Moment] = []
+    for identifier_type, status, expires_at in numbers:
+        if identifier_type != TOKENIZED:
+            continue
+        tokenized = True
+        if status not in USABLE_NUMBER_STATUSES:
+            continue
+        if expires_at is None:
+            unlimited = True
+        else:
+            expiries.append(expires_at)
+    return tokenized, unlimited, max(expiries, default=None)
 
 
 def join_words(words: Iterable[str]) -> str:

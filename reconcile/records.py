@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple
+from itertools import compress
+from typing import Any, Literal, NamedTuple
 
 from reconcile.errors import IncompletePull, OutsideError, StripeUnavailable
 from reconcile.refresh import FeatureState
@@ -177,6 +178,40 @@ class AccountsPage:
     has_more: bool
     last_id: str | None
     server_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountColumns:
+    """The same page by columns, which costs half as much as records.
+
+    `columns` has the names of `frames.ACCOUNTS` and a value for each account, times as whole seconds since 1970; the other lists say of each
+    whether it has the key `authorization`, and its mode.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    authorization_key_present: Sequence[bool]
+    livemode: Sequence[bool]
+    has_more: bool
+    server_at: datetime | None = None
+
+    @property
+    def account_ids(self) -> Sequence[str]:
+        """The accounts in the order of the list."""
+        return self.columns["account_id"]
+
+    @property
+    def last_id(self) -> str | None:
+        """The cursor of the next page."""
+        return self.account_ids[-1] if self.account_ids else None
+
+    def chosen(self, kept: Sequence[bool]) -> AccountColumns:
+        """The page with only those of its accounts for which `kept` says so."""
+        return replace(
+            self,
+            columns={name: list(compress(values, kept)) for name, values in self.columns.items()},
+            authorization_key_present=list(compress(self.authorization_key_present, kept)),
+            livemode=list(compress(self.livemode, kept)),
+        )
 
 
 class KeyProbe(NamedTuple):

@@ -37,6 +37,7 @@ from jobs.adapters.stripe_answers import (
     over_all_attempts,
     server_time,
 )
+from jobs.adapters.stripe_columns import read_account_columns
 from jobs.adapters.stripe_fields import Look, read_look, with_headers
 from jobs.adapters.stripe_records import (
     NotJson,
@@ -53,6 +54,7 @@ from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroke
 from jobs.clock import elapsed_seconds
 from jobs.traces import span
 from reconcile.records import (
+    AccountColumns,
     AccountFreshness,
     AccountRecord,
     AccountsPage,
@@ -204,6 +206,12 @@ class StripeGateway:
         answer = self._read(_Call("get", _ACCOUNTS, _ACCOUNTS, purpose, params), read_accounts)
         records, has_more = answer.value
         return AccountsPage(records, has_more, records[-1].account_id if records else None, answer.server_at)
+
+    def list_account_columns(self, starting_after: str | None = None) -> AccountColumns:
+        """Return the same page of the whole list by columns, for a pull."""
+        params = {"limit": _LARGEST_PAGE, "starting_after": starting_after}
+        answer = self._read(_Call("get", _ACCOUNTS, _ACCOUNTS, "pull", params), read_account_columns)
+        return replace(answer.value, server_at=answer.server_at)
 
     def retrieve_account(self, account_id: str, purpose: str = "reread") -> AccountRecord | None:
         """Return an account, or None where Stripe has no such account."""

@@ -90,11 +90,11 @@ def read_accounts(body: bytes) -> tuple[tuple[AccountRecord, ...], bool]:
         WrongShape: that, or an account that cannot even be identified.
     """
     try:
-        page = _decode(_ACCOUNT_LIST, body)
+        page = decode(_ACCOUNT_LIST, body)
         return tuple(map(_account_record, page.data)), page.has_more
     except WrongShape as fault:
         shape_fault = str(fault)
-    pieces = _decode(_REMNANT_LIST, body)
+    pieces = decode(_REMNANT_LIST, body)
     records = tuple(_account_or_remnant(bytes(piece)) for piece in pieces.data)
     if all(record.status.startswith(MALFORMED) for record in records):
         raise WrongShape(shape_fault)
@@ -103,12 +103,12 @@ def read_accounts(body: bytes) -> tuple[tuple[AccountRecord, ...], bool]:
 
 def read_account(body: bytes) -> AccountRecord:
     """Return one account."""
-    return _account_record(_decode(_ACCOUNT, body))
+    return _account_record(decode(_ACCOUNT, body))
 
 
 def read_freshness(body: bytes) -> AccountFreshness:
     """Return how far one account's data have been refreshed."""
-    found = _decode(_REFRESHED_ACCOUNT, body)
+    found = decode(_REFRESHED_ACCOUNT, body)
     refreshes = {
         "balances": found.balance_refresh,
         "ownership": found.ownership_refresh,
@@ -138,10 +138,10 @@ def _feature_state(found: DatedRefresh, through_at: datetime | None) -> FeatureS
 
 def read_authorization(body: bytes) -> AuthorizationRecord:
     """Return one authorization."""
-    found = _decode(_AUTHORIZATION, body)
-    details = found.status_details or _NO_DETAILS
-    active = details.active or _NO_ACTIVE
-    holder_type, holder_id = _holder(found.account_holder)
+    found = decode(_AUTHORIZATION, body)
+    details = found.status_details or NO_DETAILS
+    active = details.active or NO_ACTIVE
+    holder_type, holder_id = holder_of(found.account_holder)
     return AuthorizationRecord(
         authorization_id=found.id,
         institution_name=found.institution_name,
@@ -157,19 +157,19 @@ def read_authorization(body: bytes) -> AuthorizationRecord:
 
 def read_session(body: bytes) -> tuple[SessionRecord, bool]:
     """Return a session with the accounts in its body, and whether it has more accounts than those."""
-    found = _decode(_SESSION, body)
-    holder_type, holder_id = _holder(found.account_holder)
+    found = decode(_SESSION, body)
+    holder_type, holder_id = holder_of(found.account_holder)
     options, result = found.relink_options, found.relink_result
     cancelled = found.status_details.cancelled if found.status_details else None
     record = SessionRecord(
         session_id=found.id,
         status=found.status,
         has_relink_options=options is not None,
-        requested_authorization=_reference(options.authorization) if options else None,
-        requested_account=_reference(options.account) if options else None,
+        requested_authorization=reference_of(options.authorization) if options else None,
+        requested_account=reference_of(options.account) if options else None,
         result_present=result is not None,
-        result_authorization=_reference(result.authorization) if result else None,
-        result_account=_reference(result.account) if result else None,
+        result_authorization=reference_of(result.authorization) if result else None,
+        result_account=reference_of(result.account) if result else None,
         failure_reason=result.failure_reason if result else None,
         cancelled_reason=cancelled.reason if cancelled else None,
         ui_mode=found.ui_mode,
@@ -185,7 +185,7 @@ def read_session(body: bytes) -> tuple[SessionRecord, bool]:
 
 def read_events(body: bytes) -> tuple[tuple[EventRecord, ...], bool]:
     """Return a page's events in Stripe's order and whether more follow."""
-    page = _decode(_EVENT_LIST, body)
+    page = decode(_EVENT_LIST, body)
     return tuple(map(_event_record, page.data)), page.has_more
 
 
@@ -203,7 +203,12 @@ def read_error(body: bytes) -> ErrorDetails:
     )
 
 
-def _decode(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:
+def decode(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:
+    """Return what the bytes hold.
+
+    Raises:
+        NotJson, WrongShape: neither holds a byte of what came.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -217,18 +222,18 @@ def _decode(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:
 
 
 def _account_record(found: Account) -> AccountRecord:
-    details = found.status_details or _NO_DETAILS
-    active = details.active or _NO_ACTIVE
-    inactive = details.inactive or _NO_INACTIVE
-    holder_type, holder_id = _holder(found.account_holder)
+    details = found.status_details or NO_DETAILS
+    active = details.active or NO_ACTIVE
+    inactive = details.inactive or NO_INACTIVE
+    holder_type, holder_id = holder_of(found.account_holder)
     authorization = found.authorization
     return AccountRecord(
         account_id=found.id,
-        authorization_id=None if authorization is UNSET else _reference(authorization),
+        authorization_id=None if authorization is UNSET else reference_of(authorization),
         authorization_key_present=authorization is not UNSET,
         holder_type=holder_type,
         account_holder_id=holder_id,
-        institution_id=_reference(found.institution),
+        institution_id=reference_of(found.institution),
         institution_name=found.institution_name,
         last4=found.last4,
         category=found.category,
@@ -241,7 +246,7 @@ def _account_record(found: Account) -> AccountRecord:
         inactive_cause=inactive.cause,
         permissions=None if found.permissions is None else tuple(found.permissions),
         account_numbers=tuple(map(_account_number, found.account_numbers)) if found.account_numbers else (),
-        last_refreshed_at=_last_refreshed(found),
+        last_refreshed_at=_moment(newest_refresh(found)),
         created_at=_moment(found.created),
         livemode=found.livemode,
     )
@@ -252,7 +257,7 @@ def _account_or_remnant(body: bytes) -> AccountRecord:
         return read_account(body)
     except WrongShape as fault:
         named = _PLACE.search(str(fault))
-    found = _decode(_REMNANT, body)
+    found = decode(_REMNANT, body)
     authorization = bytes(found.authorization)
     return _account_record(
         Account(
@@ -267,7 +272,7 @@ def _account_or_remnant(body: bytes) -> AccountRecord:
 
 def _if_readable(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape | None:
     try:
-        return _decode(decoder, body)
+        return decode(decoder, body)
     except (NotJson, WrongShape):
         return None
 
@@ -276,29 +281,30 @@ def _account_number(found: Number) -> AccountNumber:
     return AccountNumber(found.identifier_type, found.status, _moment(found.expected_expiry_date))
 
 
-def _last_refreshed(found: Account) -> datetime | None:
-    refreshes = (
+def newest_refresh(found: Account) -> int | None:
+    """The newest attempt among the refreshes that succeeded, in seconds since 1970."""
+    newest = None
+    for refresh in (
         found.balance_refresh,
         found.inferred_balances_refresh,
         found.ownership_refresh,
         found.transaction_refresh,
-    )
-    attempts = [
-        refresh.last_attempted_at
-        for refresh in refreshes
-        if refresh and refresh.status == "succeeded" and refresh.last_attempted_at is not None
-    ]
-    return _moment(max(attempts)) if attempts else None
+    ):
+        if refresh is not None and refresh.status == "succeeded":
+            at = refresh.last_attempted_at
+            if at is not None and (newest is None or at > newest):
+                newest = at
+    return newest
 
 
 def _event_record(found: Event) -> EventRecord:
-    about = _decode(_EVENT_OBJECT, bytes(found.data.object))
-    holder_type, holder_id = _holder(about.account_holder)
-    authorization = _reference(about.authorization)
+    about = decode(_EVENT_OBJECT, bytes(found.data.object))
+    holder_type, holder_id = holder_of(about.account_holder)
+    authorization = reference_of(about.authorization)
     if about.object == "financial_connections.authorization":
         authorization = about.id
     elif about.relink_options:
-        authorization = _reference(about.relink_options.authorization)
+        authorization = reference_of(about.relink_options.authorization)
     created_at = _moment(found.created)
     if created_at is None:
         raise WrongShape("an event without a creation time")
@@ -327,18 +333,20 @@ def _account_of_event(body: bytes) -> AccountRecord | None:
         return None
 
 
-def _holder(found: Holder | None) -> tuple[str | None, str | None]:
+def holder_of(found: Holder | None) -> tuple[str | None, str | None]:
+    """Return the name of the field that carries the holder's id, and the id."""
     if found is None:
         return None, None
     if found.type == "account":
-        return "account", _reference(found.account)
+        return "account", reference_of(found.account)
     # The newer kind of customer has the type `customer` too and differs in the field that carries its id.
     if found.customer is None and found.customer_account is not None:
-        return "customer_account", _reference(found.customer_account)
-    return found.type, _reference(found.customer)
+        return "customer_account", reference_of(found.customer_account)
+    return found.type, reference_of(found.customer)
 
 
-def _reference(found: str | Reference | UnsetType | None) -> str | None:
+def reference_of(found: str | Reference | UnsetType | None) -> str | None:
+    """Return the id of an object that is named or expanded."""
     if isinstance(found, Reference):
         return found.id
     return None if found is UNSET else found
@@ -360,6 +368,6 @@ def _short(text: str | None) -> str | None:
     return mask(" ".join(text.split()))[:_LONGEST_MESSAGE] or None
 
 
-_NO_DETAILS = StatusDetails()
-_NO_ACTIVE = Active()
-_NO_INACTIVE = Inactive()
+NO_DETAILS = StatusDetails()
+NO_ACTIVE = Active()
+NO_INACTIVE = Inactive()

@@ -43,6 +43,7 @@ STAGE_FUNCTIONS = (
 )
 GATEWAY_METHODS = (
     "list_accounts_page",
+    "list_account_columns",
     "list_events",
     "retrieve_account",
     "retrieve_session",

@@ -56,7 +56,7 @@ class Job:
         return RunStamp(f"run-{self.run}", "run", self.now, self.now.date(), "UTC")
 
     def full(self) -> Base:
-        walked = walk(lambda cursor: self.gateway.list_accounts_page(cursor, limit=100), SCOPE)
+        walked = walk(self.gateway.list_account_columns, SCOPE)
         assert walked.server_at is not None
         return Base(walked.accounts, self.now.date(), walked.server_at, walked.server_at + timedelta(seconds=1))
 

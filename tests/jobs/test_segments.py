@@ -18,7 +18,8 @@ from jobs.pull import SEGMENTS_PER_WORKER, cuts_of_ledger, cuts_of_list
 from jobs.segments import STEPS_BACK, walk
 from jobs.simulator.world import World
 from reconcile.errors import IncompletePull, KeyRefused
-from reconcile.records import AccountRecord, AccountsPage, CallFailure, ReadRejected
+from reconcile.normalize import account_columns
+from reconcile.records import AccountColumns, AccountRecord, CallFailure, ReadRejected
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import ACCOUNTS, SCOPE, Nights, assert_ties, small_world, table
 
@@ -48,7 +49,7 @@ class MovingList:
         self._vanished = vanished
         self._lock = threading.Lock()
 
-    def page(self, cursor: str | None) -> AccountsPage:
+    def page(self, cursor: str | None) -> AccountColumns:
         with self._lock:
             self.calls.append(cursor)
             if self._happenings:
@@ -60,12 +61,12 @@ class MovingList:
             elif self._vanished == "refused":
                 raise ReadRejected(CallFailure("rejected", "GET accounts", 400, error_code="resource_missing"))
             elif self._vanished == "nothing":
-                return AccountsPage((), False, None, None)
+                return account_columns((), has_more=False)
             else:
                 first = 0
             found = self.ids[first : first + PAGE]
         more = first + PAGE < len(self.ids)
-        return AccountsPage(tuple(map(record, found)), more, found[-1] if found else None, None)
+        return account_columns(tuple(map(record, found)), has_more=more)
 
     def _happen(self, what: str, number: int) -> None:
         if what == "linked":
@@ -115,10 +116,10 @@ def test_accounts_that_vanish_from_under_the_cursor_hide_nobody(count: int, firs
     moving = MovingList(names(count), vanished=vanished)
     page = moving.page
 
-    def then_vanish(cursor: str | None) -> AccountsPage:
+    def then_vanish(cursor: str | None) -> AccountColumns:
         answer = page(cursor)
         if cursor is None and answer.last_id is not None:
-            for gone in [one.account_id for one in answer.records][-(STEPS_BACK - 1) :]:
+            for gone in answer.account_ids[-(STEPS_BACK - 1) :]:
                 moving.ids.remove(gone)
                 moving.stayed.discard(gone)
         return answer
@@ -158,7 +159,7 @@ def test_a_list_said_to_end_before_what_another_cursor_saw_is_not_complete() -> 
     ids = names(70)
     moving = MovingList(ids)
 
-    def cut_short(cursor: str | None) -> AccountsPage:
+    def cut_short(cursor: str | None) -> AccountColumns:
         page = moving.page(cursor)
         return replace(page, has_more=False) if cursor == ids[34] else page
 
@@ -171,7 +172,7 @@ def test_events_are_wanted_from_the_first_answer_to_any_cursor() -> None:
     ids, began = names(70), datetime(2026, 11, 2, 3, tzinfo=UTC)
     moving = MovingList(ids)
 
-    def slow_head(cursor: str | None) -> AccountsPage:
+    def slow_head(cursor: str | None) -> AccountColumns:
         later = timedelta(minutes=20 if cursor is None else 0)
         return replace(moving.page(cursor), server_at=began + later)
 
@@ -182,7 +183,7 @@ def test_a_failing_segment_fails_the_whole() -> None:
     ids = names(70)
     moving = MovingList(ids)
 
-    def broken(cursor: str | None) -> AccountsPage:
+    def broken(cursor: str | None) -> AccountColumns:
         if cursor == ids[48]:
             raise KeyRefused("revoked")
         return moving.page(cursor)
