@@ -63,6 +63,8 @@ def test_base64_hides_nothing_however_it_is_padded_or_written() -> None:
         token = base64.b64encode(plain.encode()).decode()
         for written in (token, token.translate(str.maketrans("+/", "-_")), token.rstrip("=") + "=="):
             assert mask(f"x {written} y") == "x [secret] y"
+    short = "rk_abcdeW"  # its base64 ends in X and has none of the padding, and is a key by its last letter only
+    assert mask(base64.b64encode(short.encode()).decode()) == "[secret]"
     encoded = base64.urlsafe_b64encode(b"rk_live_51Habcdef ~~~ ??? >>>").decode()
     assert "-" in encoded, "else nothing is tried"
     assert "_" in encoded, "else nothing is tried"

@@ -123,7 +123,7 @@ def test_a_request_is_attempted_once_unless_replayed(database: Database, token: 
     with pytest.raises(records.ContactTaken, match="is planned and cannot be sent"):
         records.mark_attempting(database, "req_1", AT, token, replay=True)
     records.mark_attempting(database, "req_1", AT, token)
-    with pytest.raises(records.ContactTaken, match=r"fcauth_req_1.*attempt 1.*is attempting"):
+    with pytest.raises(records.ContactTaken, match=r"fcauth_req_1, connection breakage 1, attempt 1.*is attempting"):
         records.mark_attempting(database, "req_1", AT + HOUR, token)
     records.mark_attempting(database, "req_1", AT + HOUR, token, replay=True)
     (stored,) = records.attempting_requests(database, SCOPE)
@@ -143,6 +143,28 @@ def test_a_result_is_recorded_once_and_may_be_said_again(database: Database, tok
         records.record_result(database, "req_1", "created", AT, session_id="fcsess_1")
     (stored,) = records.requests_of_run(database, RUN_ID)
     assert (stored.state, stored.calls, stored.http_status) == ("rejected", 1, 400)
+
+
+def test_a_second_session_is_no_repetition_of_the_first(database: Database, token: LeaseToken) -> None:
+    create(database, token, relink_request(), "fcsess_1")
+    records.record_result(database, "req_1", "created", AT + HOUR, session_id="fcsess_1", calls=1)
+    with pytest.raises(records.ContactTaken, match="is created and already has a result"):
+        records.record_result(database, "req_1", "created", AT + HOUR, session_id="fcsess_2")
+    (stored,) = records.open_requests(database, SCOPE)
+    assert (stored.session_id, stored.answered_at, stored.calls) == ("fcsess_1", AT, 1)
+
+
+def test_stripe_was_asked_when_the_answer_says_else_at_the_first_attempt_and_never_by_what_was_not_sent(
+    database: Database, token: LeaseToken
+) -> None:
+    answers = {"req_1": {"requested_at": AT + DAY}, "req_2": {}, "req_3": {}}
+    plan(database, *(relink_request(request_id) for request_id in answers))
+    for request_id, given in answers.items():
+        records.mark_attempting(database, request_id, AT + HOUR, token)
+        state = "not_sent" if request_id == "req_3" else "rejected"
+        records.record_result(database, request_id, state, AT + 2 * HOUR, **given)  # type: ignore[arg-type]
+    stored = records.requests_by_id(database, SCOPE, list(answers))
+    assert [(one.requested_at, one.calls) for one in stored] == [(AT + DAY, 0), (AT + HOUR, 0), (None, 0)]
 
 
 @pytest.mark.parametrize(
@@ -277,6 +299,8 @@ def test_the_first_handing_over_stands(database: Database, token: LeaseToken) ->
     assert stored is not None
     assert stored.offered_at == AT + HOUR
     assert records.find_by_session(database, OTHER_SCOPE, "fcsess_1") is None
+    with database.begin(), pytest.raises(RuntimeError, match="commit by itself"):
+        records.mark_offered(database, SCOPE, "fcsess_1", AT)
     with pytest.raises(DatabaseError, match="fcsess_2"):
         records.mark_offered(database, SCOPE, "fcsess_2", AT)
     with pytest.raises(DatabaseError, match="fcsess_1"):
@@ -291,6 +315,8 @@ def test_adopting_twice_changes_nothing(database: Database) -> None:
     assert records.adopt_request(database, SCOPE, RUN_ID, DATE, again, "fcsess_9", AT, AT + HOUR) is False
     assert records.requests_of_run(database, RUN_ID) == before
     assert (before[0].state, before[0].session_id, before[0].requested_at) == ("created", "fcsess_9", AT - DAY)
+    assert before[0].offered_at == AT - DAY, "else it would not count as a contact"
+    assert (before[0].request_body, before[0].api_version) == ("", "")
     with pytest.raises(records.ContactTaken):
         records.adopt_request(database, SCOPE, RUN_ID, DATE, replace(adopted, request_id="req_2"), "fcsess_10", AT, AT)
 
@@ -455,6 +481,8 @@ def test_a_request_whose_contact_is_taken_is_stored_with_the_reason(database: Da
     told = {"error_type": "contact_taken", "error_message": "recorded already", "answered_at": AT + HOUR}
     key_of_both = first.idempotency_key
     assert stored == StoredRequest(second, RUN_ID, DATE, "not_sent", AT + HOUR, idempotency_key=key_of_both, **told)
+    with pytest.raises(records.ContactTaken, match="fcauth_req_1, connection breakage 1, attempt 1"):
+        records.plan_taken(database, SCOPE, RUN_ID, DATE, second, AT + HOUR, "recorded already")
 
 
 def test_why_there_is_no_answer_is_told_by_the_newest_try_and_all_calls_are_counted(
