@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from jobs.adapters.database import open_database
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
 from tests.jobs.nights import Nights, small_world
 
 MakeNights = Callable[..., Nights]
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database to copy: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "relink.db"
+    with open_database(f"sqlite:///{path}") as opened:
+        opened.upgrade()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite_file: Path, tmp_path: Path) -> str:
+    """The URL of a migrated SQLite database without rows."""
+    shutil.copyfile(migrated_sqlite_file, tmp_path / "relink.db")
+    return f"sqlite:///{tmp_path / 'relink.db'}"
 
 
 @pytest.fixture

@@ -47,8 +47,9 @@ GROUPS = (
         ("reconcile/brakes.py", "jobs/brake.py", "jobs/adapters/records_affected.py", "jobs/adapters/records_plans.py"),
         (
             "tests/reconcile/test_brakes.py",
+            "tests/jobs/test_brake_records.py",
             "tests/jobs/test_brake.py",
-            "tests/jobs/adapters/test_records_runs.py",
+            "tests/jobs/adapters/test_records_plans.py",
             "tests/jobs/adapters/test_records_affected.py",
         ),
     ),

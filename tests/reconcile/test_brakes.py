@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from reconcile.brakes import BrakeInputs, BrakeVerdict, apply_brakes, check_account_drop, decision_hash
+from reconcile.brakes import BrakeInputs, BrakeVerdict, apply_brakes, check_account_drop, decision_hash, tally_brakes
 from reconcile.errors import DecisionNeeded
 from reconcile.frames import FINDINGS, from_columns
 from reconcile.model import Scope
@@ -66,6 +66,12 @@ def test_a_drip_over_the_week_is_held_although_each_night_is_small() -> None:
     assert judge(findings(9, 500), known=known, new_this_week=known).held_authorizations == frozenset()
 
 
+def test_a_bad_week_holds_nothing_on_a_night_without_news() -> None:
+    known = [f"fca_{row}" for row in range(60)]
+    verdict = judge(findings(60, 100), known=known, new_this_week=known)
+    assert verdict == BrakeVerdict(frozenset(), frozenset(), ())
+
+
 @pytest.mark.parametrize(("before", "held"), [(23, 0), (24, 1)])
 def test_a_week_of_just_the_minimum_counts(before: int, held: int) -> None:
     known = [f"fca_{row}" for row in range(1, before + 1)]
@@ -104,6 +110,28 @@ def test_a_first_live_run_is_held_and_a_first_sandbox_run_is_not() -> None:
     assert judge(findings(400, 500), first_run=True, live=False).held_authorizations == frozenset()
 
 
+def test_what_is_released_of_a_first_live_run_is_braked_as_any_other_night() -> None:
+    released = [f"fcauth_{row}" for row in range(30)]
+    first = {"first_run": True, "live": True, "released_authorizations": released}
+    assert judge(findings(55, 500), **first).reasons == ()
+    assert judge(findings(56, 500), **first).held_authorizations == {f"fcauth_{row}" for row in range(30, 56)}
+
+
+def test_a_first_live_run_without_news_holds_nothing() -> None:
+    assert judge(findings(0, 500), first_run=True, live=True).reasons == ()
+
+
+def test_all_accounts_are_the_sum_of_their_parts() -> None:
+    parts = [findings(5, 20, "Bank Two"), findings(7, 30, "Bank One", 100), findings(1, 20, "Bank Two", 200)]
+    whole = tally_brakes(pd.concat(parts, ignore_index=True))
+    first, *others = (tally_brakes(part) for part in parts)
+    added = sum(others, first)
+    assert (added.present, added.present_by_institution) == (70, {"Bank One": 30, "Bank Two": 40})
+    assert (whole.present, whole.present_by_institution) == (70, {"Bank One": 30, "Bank Two": 40})
+    pd.testing.assert_frame_equal(added.affected, whole.affected)
+    assert list(whole.affected["account_id"]) == [f"fca_{row}" for row in (*range(5), *range(100, 107), 200)]
+
+
 def test_a_release_lets_its_pairs_go_and_brakes_the_rest_afresh() -> None:
     released = [f"fcauth_{row}" for row in range(100)]
     assert judge(findings(110, 500), released_authorizations=released).held_authorizations == frozenset()
@@ -122,7 +150,16 @@ def test_closed_rows_neither_brake_nor_count() -> None:
 
 @pytest.mark.parametrize(
     ("before", "vanished", "stops"),
-    [(1000, 20, False), (1300, 26, False), (1000, 24, False), (1000, 25, True), (3, 3, True), (3, 2, False)],
+    [
+        (1000, 20, False),
+        (1300, 26, False),
+        (1000, 24, False),
+        (1000, 25, True),
+        (3, 3, True),
+        (3, 2, False),
+        (3, 0, False),
+        (0, 0, False),
+    ],
 )
 def test_an_account_drop_stops_above_its_share_and_minimum_or_when_all_are_gone(
     before: int, vanished: int, stops: bool
@@ -135,6 +172,7 @@ def test_an_account_drop_stops_above_its_share_and_minimum_or_when_all_are_gone(
         check_account_drop(SCOPE, ids, ids[:vanished], BrakePolicy(), "another hash")
     digest = decision_hash("account_drop", SCOPE, ids[:vanished])
     assert digest in str(stopped.value)
+    assert "the first is fca_0." in str(stopped.value)
     assert check_account_drop(SCOPE, ids, ids[:vanished], BrakePolicy(), digest) is True
     with pytest.raises(DecisionNeeded):
         check_account_drop(

@@ -15,22 +15,6 @@ from tests.jobs.adapters.stored_values import AT, DATE, RUN_ID, SCOPE
 
 
 @pytest.fixture(scope="session")
-def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite database to copy: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "relink.db"
-    with open_database(f"sqlite:///{path}") as opened:
-        opened.upgrade()
-    return path
-
-
-@pytest.fixture
-def sqlite_url(migrated_sqlite_file: Path, tmp_path: Path) -> str:
-    """The URL of a migrated SQLite database without rows."""
-    shutil.copyfile(migrated_sqlite_file, tmp_path / "relink.db")
-    return f"sqlite:///{tmp_path / 'relink.db'}"
-
-
-@pytest.fixture(scope="session")
 def migrated_postgres_url(postgres_server_url: str) -> str:
     """A migrated PostgreSQL database that the tests of this process share, each emptying it first."""
     import psycopg

@@ -12,7 +12,8 @@ from reconcile.model import Scope
 from tests.jobs.adapters.stored_values import AT, DATE, DAY, OTHER_SCOPE, RUN_ID, SCOPE
 from tests.jobs.adapters.test_records_runs import finished
 
-OTHER_MODE = Scope(SCOPE.merchant, "live" if SCOPE.mode == "sandbox" else "sandbox")
+OTHER_MERCHANT = Scope("other", SCOPE.mode)
+OTHER_MODE = OTHER_SCOPE
 
 
 def became(database: Database, on: date, *accounts: str, scope: Scope = SCOPE, baseline: bool = False) -> None:
@@ -61,7 +62,28 @@ def test_what_the_first_run_found_did_not_break_this_week_as_far_as_anybody_know
     assert records.known_affected(database, SCOPE) == {"fca_found", "fca_broke"}
 
 
-@pytest.mark.parametrize("other", [OTHER_SCOPE, OTHER_MODE], ids=["merchant", "mode"])
+def test_what_was_known_at_the_end_of_a_past_date_is_told(database: Database) -> None:
+    """An account that ended on a date was well at its end; one that began on it was broken."""
+    became(database, DATE, "fca_healed", "fca_broken")
+    ended(database, DATE + 2 * DAY, "fca_healed")
+    became(database, DATE + 2 * DAY, "fca_later")
+    dates = [DATE + days * DAY for days in (-1, 0, 1, 2)]
+    assert [records.known_affected(database, SCOPE, one) for one in dates] == [
+        set(),
+        {"fca_healed", "fca_broken"},
+        {"fca_healed", "fca_broken"},
+        {"fca_broken", "fca_later"},
+    ]
+    week = [records.newly_affected_since(database, SCOPE, DATE, one) for one in dates]
+    assert week == [
+        set(),
+        {"fca_healed", "fca_broken"},
+        {"fca_healed", "fca_broken"},
+        {"fca_healed", "fca_broken", "fca_later"},
+    ]
+
+
+@pytest.mark.parametrize("other", [OTHER_MERCHANT, OTHER_MODE], ids=["merchant", "mode"])
 def test_merchants_and_modes_know_nothing_of_each_other(database: Database, other: Scope) -> None:
     became(database, DATE, "fca_1")
     became(database, DATE, "fca_1", "fca_theirs", scope=other)
@@ -86,7 +108,7 @@ def test_any_complete_run_that_could_contact_and_was_not_held_is_a_base(database
         {"complete": False},
         {"state": records.STOPPED},
         {"command": "collect"},
-        {"scope": OTHER_SCOPE},
+        {"scope": OTHER_MERCHANT},
         {"scope": OTHER_MODE},
     ],
     ids=lambda one: next(iter(one)),

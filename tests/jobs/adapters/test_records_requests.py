@@ -159,10 +159,10 @@ def test_stripe_was_asked_when_the_answer_says_else_at_the_first_attempt_and_nev
 ) -> None:
     answers = {"req_1": {"requested_at": AT + DAY}, "req_2": {}, "req_3": {}}
     plan(database, *(relink_request(request_id) for request_id in answers))
-    for request_id, given in answers.items():
+    for request_id, said in answers.items():
         records.mark_attempting(database, request_id, AT + HOUR, token)
         state = "not_sent" if request_id == "req_3" else "rejected"
-        records.record_result(database, request_id, state, AT + 2 * HOUR, **given)  # type: ignore[arg-type]
+        records.record_result(database, request_id, state, AT + 2 * HOUR, **said)  # type: ignore[arg-type]
     stored = records.requests_by_id(database, SCOPE, list(answers))
     assert [(one.requested_at, one.calls) for one in stored] == [(AT + DAY, 0), (AT + HOUR, 0), (None, 0)]
 

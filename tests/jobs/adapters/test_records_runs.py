@@ -1,8 +1,7 @@
-"""Runs, merchants, snapshots, held plans and API calls in both databases."""
+"""Runs, merchants and snapshots in both databases."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -10,9 +9,9 @@ import pytest
 
 from jobs.adapters import records
 from jobs.adapters.database import Database
-from reconcile.errors import DatabaseError, DecisionNeeded, ModeMismatch
+from reconcile.errors import DatabaseError, ModeMismatch
 from reconcile.model import Scope
-from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, OTHER_SCOPE, RUN_ID, SCOPE, key
+from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, OTHER_SCOPE, RUN_ID, SCOPE
 
 
 def finished(
@@ -164,101 +163,6 @@ def test_snapshots_are_found_by_time_and_date(database: Database) -> None:
     assert records.last_snapshot(database, OTHER_SCOPE) is None
     found = records.snapshots_between(database, SCOPE, (AT + DAY).date(), (AT + 5 * DAY).date())
     assert found == stored[1:]
-
-
-def held_plan(plan_hash: str = "hash_1", created_at: datetime = AT, scope: Scope = SCOPE) -> records.HeldPlan:
-    return records.HeldPlan(
-        plan_hash,
-        RUN_ID,
-        scope.merchant,
-        scope.mode,
-        created_at,
-        DATE,
-        "plan.json",
-        (key(), key("fcauth_2", "permissions", 3)),
-    )
-
-
-def test_a_held_plan_is_released_once_and_within_a_day(database: Database) -> None:
-    records.hold_plan(database, held_plan())
-    records.hold_plan(database, held_plan("hash_2", scope=OTHER_SCOPE))
-    assert records.held_plan(database, "hash_1") == held_plan()
-    assert [plan.plan_hash for plan in records.list_held_plans(database, AT + HOUR)] == ["hash_1", "hash_2"]
-    assert [plan.plan_hash for plan in records.list_held_plans(database, AT + HOUR, SCOPE)] == ["hash_1"]
-    assert records.list_held_plans(database, AT + DAY) == []
-    with pytest.raises(DecisionNeeded, match="last 24 hours"):
-        records.release_plan(database, "hash_1", "run_2", AT + DAY)
-    with pytest.raises(DecisionNeeded, match="last 24 hours"):
-        records.release_plan(database, "hash_1", "run_2", AT - HOUR)
-    released = records.release_plan(database, "hash_1", "run_2", AT + HOUR)
-    assert (released.pairs, released.released_at, released.released_by_run) == (held_plan().pairs, AT + HOUR, "run_2")
-    assert records.release_plan(database, "hash_1", "run_2", AT + 2 * HOUR) == released
-    with pytest.raises(DecisionNeeded, match="run_2"):
-        records.release_plan(database, "hash_1", "run_3", AT + 2 * HOUR)
-    records.hold_plan(database, held_plan())
-    with pytest.raises(DecisionNeeded, match="holds once"):
-        records.release_plan(database, "hash_1", "run_3", AT + 2 * HOUR)
-    with pytest.raises(DecisionNeeded, match="nonesuch"):
-        records.release_plan(database, "nonesuch", "run_2", AT)
-
-
-def test_waiting_plans_are_listed_oldest_first_without_those_that_were_released_and_by_merchant(
-    database: Database,
-) -> None:
-    other = replace(SCOPE, merchant="other")
-    for plan_hash, at, scope in (
-        ("hash_b", AT + HOUR, SCOPE),
-        ("hash_d", AT, SCOPE),
-        ("hash_c", AT, SCOPE),
-        ("hash_a", AT + HOUR, other),
-        ("hash_e", AT, SCOPE),
-    ):
-        records.hold_plan(database, held_plan(plan_hash, at, scope))
-    records.release_plan(database, "hash_e", "run_2", AT + HOUR)
-    waiting = records.list_held_plans(database, AT + 2 * HOUR)
-    assert [plan.plan_hash for plan in waiting] == ["hash_c", "hash_d", "hash_a", "hash_b"]
-    assert [plan.plan_hash for plan in records.list_held_plans(database, AT + 2 * HOUR, other)] == ["hash_a"]
-
-
-def test_a_release_is_committed_when_it_returns(database: Database) -> None:
-    """Else a run that dies after it asked could be followed by another one with the same release."""
-    records.hold_plan(database, held_plan())
-    with database.begin(), pytest.raises(RuntimeError):
-        records.release_plan(database, "hash_1", "run_2", AT + HOUR)
-
-
-def test_of_eight_runs_one_gets_a_held_plan(database: Database) -> None:
-    records.hold_plan(database, held_plan())
-
-    def release(number: int) -> bool:
-        try:
-            return (
-                records.release_plan(database, "hash_1", f"run {number}", AT + HOUR).released_by_run == f"run {number}"
-            )
-        except DecisionNeeded:
-            return False
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(release, range(8))) == [False] * 7 + [True]
-
-
-def test_calls_add_up_and_reads_count_for_thirty_days(database: Database) -> None:
-    reads, sessions = records.ApiCalls("pull", "read", 100, 2, 1), records.ApiCalls("sessions", "write", 7)
-    for _ in range(2):
-        records.add_api_calls(database, RUN_ID, SCOPE, DATE, [reads, sessions])
-    records.add_api_calls(database, RUN_ID, SCOPE, (AT - 29 * DAY).date(), [records.ApiCalls("collect", "read", 10)])
-    records.add_api_calls(database, RUN_ID, SCOPE, (AT - 30 * DAY).date(), [records.ApiCalls("collect", "read", 1000)])
-    records.add_api_calls(database, RUN_ID, OTHER_SCOPE, DATE, [records.ApiCalls("pull", "read", 5)])
-    assert records.reads_last_30_days(database, SCOPE, AT) == 210
-    assert records.reads_last_30_days(database, Scope("nobody", "live"), AT) == 0
-    assert records.api_calls_of_run(database, RUN_ID, SCOPE) == [
-        records.ApiCalls("collect", "read", 1010),
-        records.ApiCalls("pull", "read", 200, 4, 2),
-        records.ApiCalls("sessions", "write", 14),
-    ]
-    assert sum(calls.calls for calls in records.api_calls_of_run(database, RUN_ID)) == 1229
-    assert records.api_calls_of_run(database, RUN_ID, replace(SCOPE, merchant="other")) == []
-    assert records.reads_last_30_days(database, replace(SCOPE, merchant="other"), AT) == 0
 
 
 def test_two_runs_on_one_date_are_told_apart_by_their_start(database: Database) -> None:
