@@ -59,11 +59,20 @@ GROUPS = (
         ("tests/jobs/adapters/test_lease.py", "tests/jobs/adapters/test_lock_probe.py"),
     ),
     Group(
-        "attempts",
-        ("jobs/send.py", "jobs/settle.py", "jobs/relink.py"),
-        ("tests/jobs/test_settle.py", "tests/jobs/test_relink.py", "tests/jobs/test_request.py"),
+        "send",
+        ("jobs/send.py",),
+        ("tests/jobs/test_send.py",),
     ),
-    # Apart, since its tests need no night: a change of the records is tried in a fraction of a second.
+    Group(
+        "settle",
+        ("jobs/settle.py",),
+        ("tests/jobs/test_settle_step.py",),
+    ),
+    Group(
+        "relink",
+        ("jobs/relink.py",),
+        ("tests/jobs/test_relink_step.py",),
+    ),
     Group(
         "records",
         ("jobs/adapters/records_requests.py",),
