@@ -11,6 +11,7 @@ from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
 from reconcile.brakes import BrakeInputs, apply_brakes
+from reconcile.classify import flags
 from reconcile.errors import DecisionNeeded, ReportError, SettingsError
 from reconcile.model import AFFECTED, PLAN_LIFETIME, BreakageKey, NextStep
 
@@ -54,7 +55,7 @@ def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
     if (plan.merchant, plan.mode) != (night.merchant.scope.merchant, night.merchant.scope.mode):
         return ()
     spent = plan.released_at is not None and plan.released_by_run not in night.work.resumes
-    if spent or wiring.clock() - plan.created_at > PLAN_LIFETIME:
+    if spent or wiring.clock() - plan.created_at >= PLAN_LIFETIME:
         raise DecisionNeeded(
             f"plan {plan_hash} was released before or is older than 24 hours: run again and decide on the new plan"
         )
@@ -124,13 +125,13 @@ def _remember(wiring: Wiring, night: MerchantNight) -> None:
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
     known = records.known_affected(database, scope)
     affected = night.findings.loc[
-        night.findings["finding"].isin([str(kind) for kind in AFFECTED])
-        & (night.findings["ledger_status"] == "open").fillna(False)
+        flags(night.findings["finding"].isin([str(kind) for kind in AFFECTED]))
+        & flags(night.findings["ledger_status"] == "open")
     ]
-    held = affected["authorization_id"].isin(list(night.brakes.held_authorizations))
-    held |= affected["next_step"] == str(NextStep.HELD_BY_BRAKE)
+    held = flags(affected["authorization_id"].isin(list(night.brakes.held_authorizations)))
+    held = held | flags(affected["next_step"] == str(NextStep.HELD_BY_BRAKE))
     tonight = set(affected["account_id"])
-    newly = set(affected.loc[~held.fillna(False).to_numpy(dtype=bool), "account_id"]) - known
+    newly = set(affected.loc[~held, "account_id"]) - known
     records.advance_affected(
         database,
         scope,

@@ -97,7 +97,7 @@ def judge_brakes(tally: BrakeTally, policy: BrakePolicy, inputs: BrakeInputs) ->
             reasons = ("the first live run holds all its requests",)
         return BrakeVerdict(_authorizations(affected, braked) if reasons else frozenset(), new_ids, reasons)
     if count >= policy.minimum and count > policy.newly_broken_share * base:
-        reasons += (
+        reasons = (
             f"{count} of {base} accounts broke since the last run (newly_broken_share {policy.newly_broken_share:g})",
         )
     week = len({*affected.loc[braked, "account_id"], *inputs.new_this_week})

@@ -76,7 +76,6 @@ def advance_affected(
             "mode": scope.mode,
             "account_id": account_id,
             "since_date": business_date,
-            "until_date": None,
             "baseline": baseline,
             "run_id": run_id,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -60,11 +61,13 @@ RELEASING = Work("run", released_brake=HASH)
 
 
 def test_of_several_merchants_the_one_whose_plan_it_is_is_released(wiring: Wiring) -> None:
-    hold(wiring, OTHER)
+    held = hold(wiring, OTHER)
     theirs, ours = night_of(wiring, RELEASING, OTHER), night_of(wiring, RELEASING)
     for night in (theirs, ours):
         brake(wiring, night)
     assert (theirs.released, ours.released) == ((key("fcauth_0"),), ())
+    record_brakes(wiring, ours)
+    assert records.held_plan(wiring.database, HASH) == held, "it is not spent by another merchant's night"
 
 
 def test_a_hash_that_nobody_knows_is_refused_where_there_is_one_merchant(wiring: Wiring) -> None:
@@ -85,9 +88,12 @@ def test_the_hash_of_a_drop_of_accounts_releases_no_plan(wiring: Wiring) -> None
 
 
 def test_a_plan_holds_for_a_day(wiring: Wiring) -> None:
-    hold(wiring)
+    made_at = hold(wiring).created_at
+    night = night_of(wiring, RELEASING)
+    brake(replace(wiring, clock=lambda: made_at + DAY - timedelta(microseconds=1)), night)
+    assert night.released == (key("fcauth_0"),)
     with pytest.raises(DecisionNeeded, match="older than 24 hours"):
-        brake(replace(wiring, clock=lambda: AT + DAY), night_of(wiring, RELEASING))
+        brake(replace(wiring, clock=lambda: made_at + DAY), night)
 
 
 @pytest.mark.parametrize("resumes", [(), ("run_2",)])

@@ -106,7 +106,8 @@ def test_a_fifth_of_an_institution_or_a_small_one_passes(broken: int, total: int
 
 
 def test_a_first_live_run_is_held_and_a_first_sandbox_run_is_not() -> None:
-    assert judge(findings(1, 500), first_run=True, live=True).held_authorizations == {"fcauth_0"}
+    held = judge(findings(1, 500), first_run=True, live=True)
+    assert (held.held_authorizations, held.new_accounts) == ({"fcauth_0"}, {"fca_0"})
     assert judge(findings(400, 500), first_run=True, live=False).held_authorizations == frozenset()
 
 
