@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reconcile.frames import ACCOUNTS, FINDINGS, HISTORY, LEDGER, arrow_series, check
+from reconcile.joining import outer_join, rows_of, taken
 from reconcile.model import AFFECTED, HOLDER_TYPES, Finding, RunStamp
 from reconcile.normalize import split_words
 from reconcile.policy import RelinkPolicy
@@ -39,13 +40,15 @@ def classify(
     check(accounts, ACCOUNTS, "accounts")
     check(ledger, LEDGER, "ledger")
     check(history, HISTORY, "history")
-    joined = accounts.merge(ledger, on="account_id", how="outer", validate="one_to_one", indicator=True)
-    joined = joined.sort_values("account_id", ignore_index=True)
-    joined["in_stripe"] = _arrow(joined["_merge"] != "right_only", pa.bool_())
-    joined["in_ledger"] = _arrow(joined["_merge"] != "left_only", pa.bool_())
-    joined = joined.drop(columns="_merge")
-    since = history[["account_id", "inactive_since", "inactive_since_basis"]]
-    joined = joined.merge(since, on="account_id", how="left", validate="one_to_one")
+    join = outer_join(accounts, ledger)
+    columns = {"account_id": join.account_ids}
+    columns |= {name: taken(accounts[name], join.left_rows) for name in ACCOUNTS if name != "account_id"}
+    columns |= {name: taken(ledger[name], join.right_rows) for name in LEDGER if name != "account_id"}
+    columns["in_stripe"] = arrow_series(join.in_left, pa.bool_())
+    columns["in_ledger"] = arrow_series(join.in_right, pa.bool_())
+    since = rows_of(join.account_ids, history)
+    columns |= {name: taken(history[name], since) for name in ("inactive_since", "inactive_since_basis")}
+    joined = pd.DataFrame(columns)
 
     inactive = flags(joined["stripe_status"] == "inactive")
     active = flags(joined["stripe_status"] == "active")
@@ -157,10 +160,6 @@ def days_until(dates: pd.Series, stamp: RunStamp) -> pd.Series:
 def flags(series: pd.Series | Iterable[bool]) -> Flags:
     """A condition as plain booleans in which null means it does not hold."""
     return pd.Series(series).fillna(False).to_numpy(dtype=bool)
-
-
-def _arrow(series: pd.Series, kind: pa.DataType) -> pd.Series:
-    return series.astype(pd.ArrowDtype(kind))
 
 
 def _choose(first: Flags, first_values: pd.Series, second: Flags, second_values: pd.Series) -> pd.Series:

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from reconcile.classify import Flags, flags
-from reconcile.frames import ACCOUNTS, HISTORY, arrow_series, check
+from reconcile.frames import ACCOUNTS, HISTORY, arrow_series, check, values_of
+from reconcile.joining import outer_join, taken
 from reconcile.model import Holder, RunStamp
 
 TRACKED = (
@@ -46,6 +47,10 @@ KEPT_AS_THEY_ARE = (
 """Columns of the accounts that the history keeps under the same name."""
 
 
+_TONIGHT = tuple(name for name in TRACKED if name not in ("present", "inactive_since", "inactive_since_basis"))
+"""What the accounts tell; the rest follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
     """What one complete snapshot adds: the rows that changed, and the newest state of every account."""
@@ -78,22 +83,23 @@ def advance_history(
     check(accounts, ACCOUNTS, "accounts")
     first_run = previous.empty if first_run is None else first_run
     tonight = _states(accounts, stamp)
-    before = previous.rename(columns={name: f"{name}__before" for name in HISTORY if name != "account_id"})
-    merged = tonight.merge(before, on="account_id", how="outer", validate="one_to_one", indicator=True)
-    merged = merged.sort_values("account_id", ignore_index=True)
-    gone = flags(merged["_merge"] == "right_only")
-    new = flags(merged["_merge"] == "left_only")
-    for name in TRACKED:
-        if name not in ("present", "inactive_since", "inactive_since_basis"):
-            merged[name] = merged[name].where(~gone, merged[f"{name}__before"])
+    join = outer_join(tonight, previous)
+    gone, new = ~join.in_left, ~join.in_right
+    columns = {"account_id": join.account_ids}
+    for name in HISTORY:
+        if name != "account_id":
+            columns[f"{name}__before"] = taken(previous[name], join.right_rows)
+        if name in _TONIGHT:
+            now = taken(tonight[name], join.left_rows)
+            columns[name] = now.where(~gone, columns[f"{name}__before"]) if gone.any() else now
+    merged = pd.DataFrame(columns)
     merged["present"] = arrow_series(~gone, pa.bool_())
     _date_inactivity(merged, gone, first_run, stamp, deactivated_at or {})
     changed = new.copy()
     for name in TRACKED:
         changed |= differs(merged[name], merged[f"{name}__before"])
-    merged["observed_at"] = merged["observed_at__before"].where(
-        ~changed, arrow_series([stamp.as_of] * len(merged), HISTORY["observed_at"])
-    )
+    tonight_at = pa.repeat(pa.scalar(stamp.as_of, HISTORY["observed_at"]), len(merged))
+    merged["observed_at"] = merged["observed_at__before"].where(~changed, arrow_series(tonight_at, tonight_at.type))
     holders = _holders(merged.loc[changed & ~new, ["holder_type__before", "account_holder_id__before"]])
     holders |= _holders(merged.loc[changed, ["holder_type", "account_holder_id"]])
     latest = _contracted(merged)
@@ -157,7 +163,7 @@ def differs(left: pd.Series, right: pd.Series) -> Flags:
 
 def _holders(frame: pd.DataFrame) -> set[Holder]:
     pairs = frame.dropna().drop_duplicates()
-    return {Holder(str(kind), str(holder)) for kind, holder in pairs.itertuples(index=False)}
+    return {Holder(kind, holder) for kind, holder in zip(*(values_of(pairs[name]) for name in pairs), strict=True)}
 
 
 def _contracted(merged: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
 
-UNDIVIDED_ROWS = 500_000
+UNDIVIDED_ROWS = 2_000_000
 """Up to so many accounts are judged at once, which is quicker; above, memory would grow with them."""
 
 ROWS_PER_PART = 100_000

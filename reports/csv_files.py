@@ -6,9 +6,11 @@ so that an empty text differs from no text. Times are UTC in ISO 8601 to the sec
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -25,6 +27,10 @@ ROWS_PER_CHUNK = 32_768
 RUNNABLE = r"^[\p{Z}\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|^[\p{Z}\p{Cf}]*[\t\r\n\x00]"
 
 
+_PLAIN_STARTS = np.zeros(256, dtype=bool)
+_PLAIN_STARTS[list(string.ascii_letters.encode() + string.digits.encode())] = True
+
+
 def csv_chunks(table: pa.Table, contract: TableContract) -> Iterator[bytes]:
     """The file's bytes, in pieces of bounded size."""
     conform(table, contract)
@@ -34,7 +40,7 @@ def csv_chunks(table: pa.Table, contract: TableContract) -> Iterator[bytes]:
         if batch.num_rows:
             cells = [_cells(column) for column in batch.columns]
             rows = pc.binary_join_element_wise(*cells, ",")
-            yield ("\r\n".join(rows.to_pylist()) + "\r\n").encode()
+            yield _texts_end_to_end(pc.binary_join_element_wise(rows, "\r\n", ""))
 
 
 def read_csv(path: Path, contract: TableContract) -> pa.Table:
@@ -58,6 +64,13 @@ def safe_text(texts: pa.Array) -> pa.Array:
     return pc.if_else(runnable, pc.binary_join_element_wise("'", printable, ""), printable)
 
 
+def _texts_end_to_end(texts: pa.Array) -> bytes:
+    """All texts of an array without nulls, which Arrow keeps one behind the other."""
+    _, offsets, content = texts.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(content)[bounds[0] : bounds[-1]].tobytes()
+
+
 def _cells(column: pa.Array) -> pa.Array:
     if column.type == TEXT:
         return pc.fill_null(_quoted(column), "")
@@ -72,7 +85,23 @@ def _cells(column: pa.Array) -> pa.Array:
 
 
 def _quoted(texts: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise('"', pc.replace_substring(safe_text(texts), '"', '""'), '"', "")
+    safe = texts if _is_plain(texts) else pc.replace_substring(safe_text(texts), '"', '""')
+    return pc.binary_join_element_wise('"', safe, '"', "")
+
+
+def _is_plain(texts: pa.Array) -> bool:
+    """Whether every text begins with an ASCII letter or digit and none has a quote or NUL in it, as ids do: nothing of them has to change.
+
+    Looked up in the bytes, at a tenth of what the expression costs.
+    """
+    _, offsets, content = texts.buffers()
+    if content is None:
+        return True
+    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    starts = bounds[:-1][np.diff(bounds) > 0]
+    letters = np.frombuffer(content, dtype=np.uint8)
+    written = memoryview(content)[bounds[0] : bounds[-1]].tobytes()
+    return bool(_PLAIN_STARTS[letters[starts]].all()) and b'"' not in written and b"\x00" not in written
 
 
 def _restored(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
