@@ -16,6 +16,7 @@ from jobs.adopt import adopt
 from jobs.brake import brake, record_brakes
 from jobs.clock import new_stamp
 from jobs.collect import collect
+from jobs.collector import rare_collections
 from jobs.decide import classify_accounts, plan_requests, record_decisions
 from jobs.logs import log_fields
 from jobs.night import MerchantNight
@@ -91,7 +92,7 @@ def run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None = Non
         on_start: told the run's id before anything else happens.
     """
     attributes: dict[str, str | bool] = {"relink.command": work.command, "relink.dry_run": work.dry_run}
-    with tracing(wiring.environment), span(f"relink {work.command}", {**attributes}) as told:
+    with rare_collections(), tracing(wiring.environment), span(f"relink {work.command}", {**attributes}) as told:
         result = _run(wiring, work, on_start, told)
         told.set("relink.exit_code", result.exit_code)
         return result

@@ -26,10 +26,11 @@ def decisions_of(findings: pd.DataFrame, plan: Plan) -> set[Decision]:
     """Every decision of a night but `none`, from planned `frames.FINDINGS`."""
     # Only here, so that commands which look at the records start without pandas.
     from reconcile.classify import flags
+    from reconcile.frames import values_of
 
     of_authorization = {one.authorization_id: one for one in plan.decisions}
     chosen = findings.loc[flags(findings["next_step"] != str(NextStep.NONE))]
-    columns = (chosen[name].tolist() for name in ("account_id", "authorization_id", "finding", "next_step"))
+    columns = (values_of(chosen[name]) for name in ("account_id", "authorization_id", "finding", "next_step"))
     first: dict[str, str] = {}
     found: set[Decision] = set()
     for account_id, authorization_id, finding, step in zip(*columns, strict=True):

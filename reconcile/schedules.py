@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from statistics import median_low
+from typing import NamedTuple
 
 import pandas as pd
 
+from reconcile.classify import business_dates
 from reconcile.frames import values_of
 from reconcile.model import RunStamp
 
@@ -92,28 +94,30 @@ def lifetimes(troubled: pd.DataFrame, accounts: pd.DataFrame, stamp: RunStamp) -
         accounts: tonight's accounts, in columns as `frames.ACCOUNTS` or `frames.FINDINGS` has them.
     """
     linked = {
-        account_id: stamp.date_of(at)
-        for account_id, at in zip(values_of(accounts["account_id"]), values_of(accounts["created_at"]), strict=True)
-        if at is not None
+        account_id: on
+        for account_id, on in zip(
+            values_of(accounts["account_id"]), values_of(business_dates(accounts["created_at"], stamp)), strict=True
+        )
+        if on is not None
     }
     ended: dict[tuple[str, str, date], date] = {}
     since = dict(linked)
-    for account_id, rows in _by_account(troubled):
+    for account_id, rows in _by_account(troubled, stamp):
         started: date | None = linked.get(account_id)
         for before, now in zip([None, *rows], rows, strict=False):
             if now.status == "inactive":
                 if (
                     started is not None
-                    and now.lapsed_at is not None
+                    and now.lapsed_on is not None
                     and (before is None or before.status != "inactive")
                 ):
-                    key = (now.institution_name, now.authorization_id, stamp.date_of(now.lapsed_at))
+                    key = (now.institution_name, now.authorization_id, now.lapsed_on)
                     ended[key] = max(started, ended.get(key, started))
                 started = None
             elif now.status != "active":
                 started = None
             elif before is not None and _consented(before, now):
-                started = stamp.date_of(now.observed_at)
+                started = now.observed_on
         if started is None:
             since.pop(account_id, None)
         else:
@@ -202,32 +206,33 @@ def expected_lapses(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     authorization_id: str
     institution_name: str
     status: str | None
     action: str | None
-    observed_at: datetime
-    lapsed_at: datetime | None
+    observed_on: date
+    lapsed_on: date | None
 
 
-def _by_account(troubled: pd.DataFrame) -> Iterator[tuple[str, list[_State]]]:
-    names = [
+def _by_account(troubled: pd.DataFrame, stamp: RunStamp) -> Iterator[tuple[str, list[_State]]]:
+    names = (
         *("account_id", "authorization_id", "institution_name", "present", "stripe_status", "action", "cause"),
-        *("observed_at", "inactive_since", "inactive_since_basis"),
-    ]
+        "inactive_since_basis",
+    )
+    # Dates in the core's own way, by columns: as a value each, a moment costs as much as all the rest of its row.
+    dates = (values_of(business_dates(troubled[name], stamp)) for name in ("observed_at", "inactive_since"))
     rows: list[_State] = []
     current: str | None = None
-    for account_id, login, bank, present, status, action, cause, observed_at, since, basis in zip(
-        *(values_of(troubled[name]) for name in names), strict=True
+    for account_id, login, bank, present, status, action, cause, basis, observed_on, since in zip(
+        *(values_of(troubled[name]) for name in names), *dates, strict=True
     ):
         if account_id != current:
             if current is not None:
                 yield current, rows
             current, rows = account_id, []
-        lapsed_at = since if cause == LAPSED and basis != "first_run" and bank and login else None
-        rows.append(_State(login or "", bank or "", status if present else None, action, observed_at, lapsed_at))
+        lapsed_on = since if cause == LAPSED and basis != "first_run" and bank and login else None
+        rows.append(_State(login or "", bank or "", status if present else None, action, observed_on, lapsed_on))
     if current is not None:
         yield current, rows
 

@@ -33,6 +33,9 @@ from reports.table_building import build_table, in_order, single_exposure, sorte
 
 _ROWS_AT_ONCE = 10_000
 
+_FINDING_RANKS: Mapping[object, int] = {str(finding): rank for rank, finding in enumerate(Finding)}
+_STEP_RANKS: Mapping[object, int] = {str(step): rank for rank, step in enumerate(NextStep)}
+
 
 def accounts_table(
     merchant: str, findings: pd.DataFrame, refreshed: Mapping[str, AccountRefresh] | None = None
@@ -108,7 +111,7 @@ def _authorization_row(
         "institution_name": next((one["institution_name"] for one in accounts if one["institution_name"]), None),
         "accounts": sum(bool(account["in_stripe"]) for account in accounts),
         "affected_accounts": len(affected),
-        "finding": _first(Finding, (account["finding"] for account in affected or reviewed)),
+        "finding": _first(_FINDING_RANKS, (account["finding"] for account in affected or reviewed)),
         "next_step": _authorization_step([account["next_step"] for account in accounts]),
         "attempts": attempts,
         "last_request_at": last_request_at,
@@ -166,7 +169,9 @@ def _accounts_in_question(findings: pd.DataFrame) -> Iterator[dict[str, list[dic
     )
     groups: dict[str, list[dict[str, object]]] = {}
     for batch in chosen.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        for account in batch.to_pylist():
+        cells = (column.to_pylist() for column in batch.columns)
+        for values in zip(*cells, strict=True):
+            account = dict(zip(columns, values, strict=True))
             name = account["authorization_id"]
             if name not in groups and len(groups) >= _ROWS_AT_ONCE:
                 yield groups
@@ -179,9 +184,8 @@ def _accounts_in_question(findings: pd.DataFrame) -> Iterator[dict[str, list[dic
 def _authorization_step(steps: Sequence[object]) -> str:
     """The step that was decided for the whole authorization, else the first that one of its accounts stands at."""
     decided = [step for step in AUTHORIZATION_STEPS if step in steps]
-    return str(decided[0]) if decided else _first(NextStep, (step for step in steps if step != NextStep.NONE))
+    return str(decided[0]) if decided else _first(_STEP_RANKS, (step for step in steps if step != NextStep.NONE))
 
 
-def _first(order: Iterable[object], values: Iterable[object]) -> str:
-    present = set(values)
-    return next(str(value) for value in order if value in present)
+def _first(ranks: Mapping[object, int], values: Iterable[object]) -> str:
+    return str(min(values, key=ranks.__getitem__))
