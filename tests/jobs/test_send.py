@@ -134,7 +134,9 @@ def test_an_intent_is_dated_by_stripe_where_the_own_clock_is_ahead_by_more_than_
 
 
 def test_the_stored_bytes_version_and_key_are_sent_and_the_answer_comes_back(night: Decided) -> None:
+    """Also where the settings have come to name another version since."""
     (stored,) = night.store(night.asked(1))
+    stored = replace(stored, api_version="2026-08-31.preview")
     answer = post(night.night.merchant, stored, lambda: True)
     assert isinstance(answer, SessionCreated)
     (call,) = [one for one in night.nights.world.log if one.method == "POST"]

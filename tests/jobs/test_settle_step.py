@@ -64,9 +64,10 @@ def test_what_was_planned_is_given_up_and_told(night: Decided, caplog: pytest.Lo
 
 def test_another_mode_is_left_to_itself(night: Decided) -> None:
     night.store(night.asked(1))
+    night.attempting(night.asked(2))
     there = replace(night.night.merchant, scope=OTHER_SCOPE)
     settle(night.wiring, replace(night.night, merchant=there))
-    assert night.states() == {"req_1": "planned"}
+    assert night.states() == {"req_1": "planned", "req_2": "attempting"}
 
 
 @pytest.mark.parametrize(
