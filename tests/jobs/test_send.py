@@ -255,7 +255,7 @@ def test_why_a_call_failed_is_recorded(night: Decided, caplog: pytest.LogCapture
         assert (after.error_type, after.error_code) == said
         assert (after.error_message, after.http_status, after.stripe_request_id) == ("said so", 418, "req_of_stripe")
         assert after.answered_at == (None if state == "attempting" else night.machine.now())
-        assert f"request req_{number} is {state}: POST /v1/x: {fault}" in caplog.text
+        assert caplog.messages[-1].startswith(f"request req_{number} is {state}: POST /v1/x: {fault}")
 
 
 def test_a_replay_that_stripe_did_not_act_on_stays_open(night: Decided) -> None:
