@@ -13,7 +13,7 @@ from jobs.adapters import records
 from jobs.relink import relink, store_plan
 from jobs.work import Work
 from reconcile.errors import KeyRefused, LeaseLost
-from reconcile.model import CoveredAccount, Holder, Outcome, Plan
+from reconcile.model import CoveredAccount, Holder, Outcome, Plan, Scope
 from reconcile.records import ReadFailed
 from reconcile.request import session_parameters
 from reconcile.session_request import encode_session_request
@@ -100,6 +100,10 @@ def test_this_runs_requests_are_sent_in_order_and_no_others(night: Decided) -> N
     night.night = mine
     night.store(night.asked(3), night.asked(1), night.asked(2), night.asked(4))
     records.record_not_sent(database, "req_4", night.machine.now())
+    foreign = night.asked(8, merchant="other")
+    there, stamp = Scope("other", foreign.mode), mine.stamp
+    planned = [(foreign, "", "")]
+    records.plan_requests(database, there, stamp.run_id, stamp.business_date, planned, night.machine.now())
     relink(night.wiring, night.night)
     assert night.states() == {
         "req_1": "created",
@@ -108,6 +112,7 @@ def test_this_runs_requests_are_sent_in_order_and_no_others(night: Decided) -> N
         "req_4": "not_sent",
         "req_9": "planned",
     }
+    assert [one.state for one in records.planned_requests(database, there)] == ["planned"]
     assert [effect.authorization_id for effect in night.nights.world.effects] == ["fcauth_1", "fcauth_2", "fcauth_3"]
     assert (night.night.created, night.night.skipped, reads(night)) == (3, [], 0)
     told = night.wiring.progress
@@ -140,7 +145,7 @@ def test_a_bank_that_cannot_be_reached_is_left_alone_after_three_refusals(
     }
     why = "Stripe could not reach the institution 3 times in this run; the next date asks again"
     assert {one.error_message for one in left} == {why}
-    assert f"request req_4 is not sent: {why}" in caplog.text
+    assert f"request req_4 is not sent: {why}" in caplog.messages
     told = night.wiring.progress
     assert isinstance(told, Told)
     assert told.advanced == 6
@@ -257,7 +262,7 @@ def test_accounts_that_all_work_again_are_not_asked_about(night: Decided, caplog
     with caplog.at_level("INFO"):
         relink(night.wiring, night.night)
     assert left_out(night) == ("healed", "its accounts work again")
-    assert "request req_1 was not needed: its accounts work again" in caplog.text
+    assert "request req_1 was not needed: its accounts work again" in caplog.messages
 
 
 def test_what_cannot_be_read_again_is_not_sent_and_hinders_nobody(night: Decided) -> None:
