@@ -265,7 +265,9 @@ def test_accounts_that_all_work_again_are_not_asked_about(night: Decided, caplog
     assert "request req_1 was not needed: its accounts work again" in caplog.messages
 
 
-def test_what_cannot_be_read_again_is_not_sent_and_hinders_nobody(night: Decided) -> None:
+def test_what_cannot_be_read_again_is_not_sent_and_hinders_nobody(
+    night: Decided, caplog: pytest.LogCaptureFixture
+) -> None:
     """Four in a row, twice: the one between them was read."""
     night.store(*(night.asked(number) for number in range(1, 10)))
     later(night)
@@ -280,6 +282,7 @@ def test_what_cannot_be_read_again_is_not_sent_and_hinders_nobody(night: Decided
     assert str(stored.error_message).startswith("its accounts could not be read again: ")
     assert "503" in str(stored.error_message)
     assert (stored.answered_at, night.nights.posts()) == (night.machine.now(), 1)
+    assert "is left alone" not in caplog.text, "that would be another program's doing"
     told = night.wiring.progress
     assert isinstance(told, Told)
     assert told.advanced == 9
