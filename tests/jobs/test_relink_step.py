@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -43,7 +43,7 @@ def reads(night: Decided) -> int:
 # The plan
 
 
-def test_a_plan_is_stored_with_the_bytes_that_will_be_sent(night: Decided) -> None:
+def test_a_plan_is_stored_with_the_bytes_that_will_be_sent(night: Decided, caplog: pytest.LogCaptureFixture) -> None:
     asked = (night.asked(1), night.asked(2, limit_accounts=1))
     night.machine.ahead = HOUR
     for stored, request in zip(night.store(*asked), asked, strict=True):
@@ -54,7 +54,7 @@ def test_a_plan_is_stored_with_the_bytes_that_will_be_sent(night: Decided) -> No
         stamp = night.night.stamp
         assert (stored.run_id, stored.business_date) == (stamp.run_id, stamp.business_date)
         assert stored.planned_at == night.machine.now()
-    assert night.night.skipped == []
+    assert (night.night.skipped, caplog.messages) == ([], [])
 
 
 def test_of_a_plan_only_what_is_taken_is_left_out(night: Decided, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,12 +77,21 @@ def test_of_a_plan_only_what_is_taken_is_left_out(night: Decided, caplog: pytest
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_run_that_was_taken_over_stores_nothing(night: Decided, taken: bool) -> None:
-    """Neither the whole plan nor, where that cannot be, the rest of it."""
+    """Neither the whole plan nor, where that cannot be, the rest of it, before which it slept."""
     if taken:
         night.store(night.asked(1))
     before = night.states()
-    with night.wiring.database.begin() as connection:
-        connection.execute(text("UPDATE relink_lease SET token = token + 1"))
+    looks = 0
+
+    def clock() -> datetime:
+        nonlocal looks
+        looks += 1
+        if looks == (2 if taken else 1):
+            with night.wiring.database.begin() as connection:
+                connection.execute(text("UPDATE relink_lease SET token = token + 1"))
+        return night.machine.now()
+
+    night.wiring = replace(night.wiring, clock=clock)
     with pytest.raises(LeaseLost):
         night.store(replace(night.asked(1), request_id="req_again"), night.asked(2))
     assert night.states() == before
@@ -224,7 +233,9 @@ def left_out(night: Decided) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("change", ["gone", "authorization", "holder", "holder_type"])
-def test_accounts_that_changed_hands_are_not_asked_about(night: Decided, change: str) -> None:
+def test_accounts_that_changed_hands_are_not_asked_about(
+    night: Decided, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world = night.nights.world
     request = night.asked(1)
     if change == "gone":
@@ -239,6 +250,7 @@ def test_accounts_that_changed_hands_are_not_asked_about(night: Decided, change:
     later(night)
     relink(night.wiring, night.night)
     assert left_out(night) == ("review", "its accounts have another holder or authorization now")
+    assert caplog.messages == [], "nobody else has taken it"
 
 
 @pytest.mark.parametrize("healed", ["fca_1_1", "fca_1_2"])
@@ -262,7 +274,9 @@ def test_accounts_that_all_work_again_are_not_asked_about(night: Decided, caplog
     with caplog.at_level("INFO"):
         relink(night.wiring, night.night)
     assert left_out(night) == ("healed", "its accounts work again")
-    assert "request req_1 was not needed: its accounts work again" in caplog.messages
+    told = [one.message for one in caplog.records if one.name == "jobs.relink"]
+    assert told == ["request req_1 was not needed: its accounts work again"]
+    assert "is left alone" not in caplog.text, "nobody else has taken it"
 
 
 def test_what_cannot_be_read_again_is_not_sent_and_hinders_nobody(
