@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,12 +27,17 @@ class Machine:
     nights: Nights
     ahead: timedelta = timedelta(0)
     boot_seconds: float = 0.0
+    asleep: Callable[[], None] = lambda: None
 
     def now(self) -> datetime:
         return self.nights.now() + self.ahead
 
     def elapsed_seconds(self) -> float:
         return self.boot_seconds
+
+    def sleep(self, _seconds: float) -> None:
+        """No time passes; whoever has set `asleep` may act meanwhile."""
+        self.asleep()
 
 
 @dataclass
@@ -107,7 +112,7 @@ def decided(nights: Nights, work: Work | None = None, progress: Told | None = No
         holder="test",
         clock=machine.now,
         progress=progress,
-        sleep=lambda _: None,
+        sleep=machine.sleep,
         elapsed_seconds=machine.elapsed_seconds,
     ) as wiring:
         chosen = work or Work("run")

@@ -64,6 +64,17 @@ GROUPS = (
         ("tests/jobs/test_send.py",),
     ),
     Group(
+        "sender",
+        ("jobs/sender.py", "jobs/key_age.py"),
+        (
+            "tests/jobs/test_sender_step.py",
+            "tests/jobs/test_send.py",
+            "tests/jobs/test_relink_step.py",
+            "tests/jobs/test_key_age.py",
+            "tests/jobs/test_sender.py",
+        ),
+    ),
+    Group(
         "settle",
         ("jobs/settle.py",),
         ("tests/jobs/test_settle_step.py",),
