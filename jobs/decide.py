@@ -42,6 +42,10 @@ def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
     night.counted = Counted(len(accounts), len(ledger), in_both)
     night.findings = classify_large(accounts, ledger, night.history, wiring.policy, night.stamp)
     night.accounts, night.ledger = pd.DataFrame(), pd.DataFrame()
+    del (
+        accounts,
+        ledger,
+    )  # from here on the findings hold what is needed of them, and a world of them is a third of the memory
     known = [*records.successors(wiring.database, scope), *night.successors]
     named = frozenset() if night.work.selection is None else night.work.selection.authorizations
     night.twins = find_twins(wiring.database, scope, night.findings, night.history, known, named=named)

@@ -16,13 +16,16 @@ from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.adapters.records import ReportFacts
 from reconcile.errors import DatabaseError
-from reconcile.frames import FINDINGS, arrow_series, values_of
+from reconcile.frames import FINDINGS, array_of, arrow_series
 from reconcile.masking import mask
 from reconcile.model import NextStep, RunStamp, StoredRequest
 from reports.control import ControlInputs
+from reports.csv_files import end_to_end
 from reports.past_nights import LookedBack
 from reports.summary import (
     ApiCalls,
@@ -68,7 +71,9 @@ class Decided:
     @classmethod
     def of(cls, findings: pd.DataFrame) -> Decided:
         """From planned `frames.FINDINGS`."""
-        return cls("".join(findings["next_step"].map(dict(_LETTERS))), _ids_sha256(findings))
+        steps = array_of(findings["next_step"]).dictionary_encode()
+        letters = pa.array([_LETTERS[step] for step in steps.dictionary.to_pylist()], pa.string())
+        return cls(end_to_end(letters.take(steps.indices)).decode(), _ids_sha256(findings))
 
     def put_on(self, findings: pd.DataFrame) -> pd.DataFrame | None:
         """The findings with these steps; None where they are of other accounts."""
@@ -237,6 +242,7 @@ def _date(text: str | None) -> date | None:
 def _ids_sha256(findings: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for start in range(0, len(findings), _IDS_AT_ONCE):
-        ids = values_of(findings["account_id"].iloc[start : start + _IDS_AT_ONCE])
-        digest.update((("\n" if start else "") + "\n".join(ids)).encode("utf-8", "surrogatepass"))
+        ids = findings["account_id"].iloc[start : start + _IDS_AT_ONCE]
+        lines = end_to_end(pc.binary_join_element_wise("\n", array_of(ids), ""))
+        digest.update(lines if start else lines[1:])
     return digest.hexdigest()

@@ -100,6 +100,12 @@ def values_of(column: pd.Series) -> list[Any]:
     return values
 
 
+def array_of(column: pd.Series) -> pa.Array:
+    """An Arrow-backed column in one piece."""
+    array = pa.array(column.array)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
 def arrow_series(values: Any, kind: pa.DataType, index: pd.Index | None = None) -> pd.Series:
     """An Arrow-backed column of one type, from anything that Arrow can take."""
     series = pd.Series(pd.array(values, dtype=pd.ArrowDtype(kind)))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reconcile.frames import arrow_series
+from reconcile.frames import array_of, arrow_series
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,17 @@ def rows_of(account_ids: pd.Series, frame: pd.DataFrame) -> pa.Array:
     identifiers = _identifiers(frame)
     if not _rises(identifiers) and pc.count_distinct(identifiers).as_py() != len(identifiers):
         raise pd.errors.MergeError("account ids repeat, so they cannot be joined")
-    return pc.index_in(_array(account_ids), value_set=identifiers)
+    return pc.index_in(array_of(account_ids), value_set=identifiers)
 
 
 def taken(column: pd.Series, rows: pa.Array) -> pd.Series:
     """The cells of an Arrow-backed column at these rows, null where a row is null."""
-    array = _array(column)
+    array = array_of(column)
     return arrow_series(array.take(rows) if len(array) else pa.nulls(len(rows), array.type), array.type)
 
 
 def _identifiers(frame: pd.DataFrame) -> pa.Array:
-    identifiers = _array(frame["account_id"])
+    identifiers = array_of(frame["account_id"])
     if identifiers.null_count:
         raise pd.errors.MergeError("account ids are missing, so they cannot be joined")
     return identifiers
@@ -86,11 +86,6 @@ def _rises(identifiers: pa.Array) -> bool:
     """Whether each is above the one before it, so that none stands twice."""
     before, after = identifiers.slice(0, max(0, len(identifiers) - 1)), identifiers.slice(1)
     return bool(pc.all(pc.less(before, after), min_count=0).as_py())
-
-
-def _array(column: pd.Series) -> pa.Array:
-    array = pa.array(column.array)
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _valid(rows: pa.Array) -> NDArray[np.bool_]:

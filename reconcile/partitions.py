@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from reconcile.frames import array_of
+
 Numbers = NDArray[np.int64]
 
 UNDIVIDED_ROWS = 2_000_000
@@ -56,7 +58,7 @@ def split(accounts: pd.DataFrame, ledger: pd.DataFrame, history: pd.DataFrame, p
 def part_numbers(accounts: pd.DataFrame, parts: int) -> Numbers:
     """The part of each account, from 0: that of its customer, or of another customer of its authorization."""
     numbers = _hashes(accounts["account_holder_id"]) % parts
-    encoded = _array(accounts["authorization_id"]).dictionary_encode()
+    encoded = array_of(accounts["authorization_id"]).dictionary_encode()
     named = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
     codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)[named]
     first = np.full(len(encoded.dictionary), parts, dtype=np.int64)
@@ -70,20 +72,15 @@ def follow(
 ) -> Numbers:
     """The part of each row that is about an account: the account's, or, where it was not pulled, that of the row's customer."""
     numbers = _hashes(holders) % parts
-    places = pc.index_in(_array(account_ids), value_set=_array(pulled_ids))
+    places = pc.index_in(array_of(account_ids), value_set=array_of(pulled_ids))
     known = places.is_valid().to_numpy(zero_copy_only=False)
     numbers[known] = pulled_parts[places.drop_null().to_numpy(zero_copy_only=False)]
     return numbers
 
 
-def _array(column: pd.Series) -> pa.Array:
-    array = pa.array(column.array)
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
 def _hashes(texts: pd.Series) -> Numbers:
     """A number for each text, the same on every machine, 0 for null; worked out on the bytes, without a Python value for each text."""
-    array = _array(texts).cast(pa.large_binary())
+    array = array_of(texts).cast(pa.large_binary())
     if not len(array):
         return np.zeros(0, dtype=np.int64)
     _, offsets, data = array.buffers()

@@ -40,7 +40,7 @@ def csv_chunks(table: pa.Table, contract: TableContract) -> Iterator[bytes]:
         if batch.num_rows:
             cells = [_cells(column) for column in batch.columns]
             rows = pc.binary_join_element_wise(*cells, ",")
-            yield _texts_end_to_end(pc.binary_join_element_wise(rows, "\r\n", ""))
+            yield end_to_end(pc.binary_join_element_wise(rows, "\r\n", ""))
 
 
 def read_csv(path: Path, contract: TableContract) -> pa.Table:
@@ -57,18 +57,20 @@ def read_csv(path: Path, contract: TableContract) -> pa.Table:
     return conform(pa.table(columns, schema=contract.schema), contract)
 
 
+def end_to_end(texts: pa.Array) -> bytes:
+    """All texts of an array without nulls, which Arrow keeps one behind the other."""
+    _, offsets, content = texts.buffers()
+    if content is None:
+        return b""
+    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(content)[bounds[0] : bounds[-1]].tobytes()
+
+
 def safe_text(texts: pa.Array) -> pa.Array:
     """Take NUL out of each text, and put one apostrophe before each that a spreadsheet would run."""
     runnable = pc.match_substring_regex(texts, RUNNABLE)
     printable = pc.replace_substring(texts, "\x00", "")
     return pc.if_else(runnable, pc.binary_join_element_wise("'", printable, ""), printable)
-
-
-def _texts_end_to_end(texts: pa.Array) -> bytes:
-    """All texts of an array without nulls, which Arrow keeps one behind the other."""
-    _, offsets, content = texts.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(content)[bounds[0] : bounds[-1]].tobytes()
 
 
 def _cells(column: pa.Array) -> pa.Array:
