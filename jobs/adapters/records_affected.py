@@ -7,6 +7,7 @@ from datetime import date
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
 
+from jobs.adapters.bulk import insert_all
 from jobs.adapters.database import Database
 from jobs.adapters.records_runs import COMPLETE
 from jobs.adapters.tables import affected_accounts as table
@@ -90,7 +91,7 @@ def advance_affected(
             again = database.insert(table).on_conflict_do_update(
                 index_elements=["merchant", "mode", "account_id", "since_date"], set_={"until_date": None}
             )
-            connection.execute(again, rows)
+            insert_all(connection, again, rows)
 
     database.run(work)
 

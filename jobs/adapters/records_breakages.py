@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, func, or_, select, update
 
+from jobs.adapters.bulk import insert_all
 from jobs.adapters.database import Database
 from jobs.adapters.tables import breakages as table
 from jobs.adapters.tables import successors as successors_table
@@ -60,7 +61,7 @@ def open_breakage(database: Database, scope: Scope, *opened: Breakage) -> None:
         for breakage in opened
     ]
     if rows:
-        database.run(lambda connection: connection.execute(database.insert(table).on_conflict_do_nothing(), rows))
+        database.run(lambda connection: insert_all(connection, database.insert(table).on_conflict_do_nothing(), rows))
 
 
 def close_breakage(

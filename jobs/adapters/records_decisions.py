@@ -9,6 +9,7 @@ from itertools import islice
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, update
 
+from jobs.adapters.bulk import insert_all
 from jobs.adapters.database import Database
 from jobs.adapters.tables import decisions as table
 from reconcile.decisions import Decision
@@ -61,7 +62,7 @@ def record_changed_decisions(
         if begun:
             fixed: dict[str, object] = {"merchant": scope.merchant, "mode": scope.mode, "run_id": run_id}
             fixed |= {"since_date": business_date, "decided_at": at}
-            connection.execute(table.insert(), [{**fixed, **one._asdict()} for one in sorted(begun)])
+            insert_all(connection, table.insert(), [{**fixed, **one._asdict()} for one in sorted(begun)])
         return len(ended) + len(begun)
 
     return database.run(work)
