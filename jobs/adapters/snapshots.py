@@ -269,7 +269,7 @@ def _divide(accounts: pd.DataFrame, ledger: pd.DataFrame, parts: int) -> Iterato
     from reconcile.partitions import follow, part_numbers
 
     if parts == 1 or not (len(accounts) or len(ledger)):
-        yield StoredPart(accounts, ledger, pa.array(range(len(accounts))), pa.array(range(len(ledger))))
+        yield StoredPart(accounts, ledger, pa.array(np.arange(len(accounts))), pa.array(np.arange(len(ledger))))
         return
     in_part = part_numbers(accounts, parts)
     of_ledger = follow(ledger["account_id"], ledger["ledger_holder_id"], accounts["account_id"], in_part, parts)
@@ -323,7 +323,7 @@ def _join(accounts: pd.DataFrame, ledger: pd.DataFrame) -> pa.Table:
         if name != "account_id":
             columns[_LEDGER_PREFIX + name] = right[name].take(rows)
     columns[_LEDGER_ORDER] = rows
-    columns["in_stripe"] = pa.array([True] * left.num_rows + [False] * extra, pa.bool_())
+    columns["in_stripe"] = pa.concat_arrays([pa.repeat(True, left.num_rows), pa.repeat(False, extra)])
     columns["in_ledger"] = pc.is_valid(rows)
     return pa.table(columns)
 

@@ -24,7 +24,7 @@ from jobs.adapters.stripe_records import (
     read_accounts,
     reference_of,
 )
-from jobs.adapters.stripe_shapes import Account, AccountList
+from jobs.adapters.stripe_shapes import Account, AccountList, Number
 from reconcile.normalize import NO_NUMBERS, account_columns, join_words, summarize_numbers
 from reconcile.records import AccountColumns
 
@@ -58,7 +58,8 @@ def _by_columns(found: Sequence[Account], has_more: bool) -> AccountColumns:
     details = [one.status_details or NO_DETAILS for one in found]
     active = [one.active or NO_ACTIVE for one in details]
     inactive = [one.inactive or NO_INACTIVE for one in details]
-    numbers = [_numbers(one) if one.account_numbers else NO_NUMBERS for one in found]
+    numbers = [_numbers(one.account_numbers) if one.account_numbers else NO_NUMBERS for one in found]
+    _times(number.expected_expiry_date for one in found for number in one.account_numbers or ())
     columns: dict[str, Sequence[Any]] = {
         "account_id": [one.id for one in found],
         "authorization_id": [reference_of(one) for one in authorizations],
@@ -87,19 +88,17 @@ def _by_columns(found: Sequence[Account], has_more: bool) -> AccountColumns:
     )
 
 
-def _numbers(found: Account) -> tuple[bool, bool, int | None]:
-    numbers = found.account_numbers or ()
-    _times(number.expected_expiry_date for number in numbers)
+def _numbers(numbers: Sequence[Number]) -> tuple[bool, bool, int | None]:
     return summarize_numbers([(one.identifier_type, one.status, one.expected_expiry_date) for one in numbers])
 
 
 def _times(seconds: Iterable[int | None]) -> list[int | None]:
     """The same, of which each is a time that `datetime` has, too."""
-    checked = list(seconds)
-    for one in checked:
-        if one is not None and not _FIRST_SECOND <= one <= _LAST_SECOND:
-            raise WrongShape(f"{one} is no time in seconds since 1970")
-    return checked
+    column = list(seconds)
+    known = [one for one in column if one is not None]
+    if known and (min(known) < _FIRST_SECOND or max(known) > _LAST_SECOND):
+        raise WrongShape("a number is no time in seconds since 1970")
+    return column
 
 
 @lru_cache(maxsize=1024)
