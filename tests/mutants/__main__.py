@@ -66,13 +66,7 @@ GROUPS = (
     Group(
         "sender",
         ("jobs/sender.py", "jobs/key_age.py"),
-        (
-            "tests/jobs/test_sender_step.py",
-            "tests/jobs/test_send.py",
-            "tests/jobs/test_relink_step.py",
-            "tests/jobs/test_key_age.py",
-            "tests/jobs/test_sender.py",
-        ),
+        ("tests/jobs/test_sender_step.py", "tests/jobs/test_send.py"),
     ),
     Group(
         "settle",
