@@ -319,13 +319,24 @@ def test_a_try_that_was_not_made_before_the_sending_ended_is_never_made(
     assert nights.posts() == (8 if stopped_at == "its first try" else 9)
 
 
-@pytest.mark.parametrize("why", [Ended, KeyboardInterrupt])
-def test_only_an_interruption_does_not_wait_for_stripe(
-    gated: tuple[Decided, Gated], monkeypatch: pytest.MonkeyPatch, why: type[BaseException]
+@pytest.mark.parametrize(
+    ("why", "seconds", "created"),
+    [(Ended, 0.0, 13), (KeyboardInterrupt, GIVEN_UP_SECONDS, 13), (KeyboardInterrupt, 0.0, 10)],
+)
+def test_only_an_interruption_does_not_wait_long_for_stripe(
+    gated: tuple[Decided, Gated],
+    monkeypatch: pytest.MonkeyPatch,
+    why: type[BaseException],
+    seconds: float,
+    created: int,
 ) -> None:
-    """What it leaves is `attempting`, and the next run asks again."""
-    monkeypatch.setattr(sender_module, "LAST_ANSWERS_SECONDS", 0.0)
+    """The answers come once the sending has been stopped, or never; what is left then is `attempting`, and the next run asks again."""
+    monkeypatch.setattr(sender_module, "LAST_ANSWERS_SECONDS", seconds)
     night, server = gated
+
+    def answer_once_stopped(sender: Sender) -> None:
+        if sender._stopping.wait(GIVEN_UP_SECONDS):
+            server.gate.set()
 
     def send_and_end() -> None:
         with sending(gated) as one:
@@ -333,14 +344,14 @@ def test_only_an_interruption_does_not_wait_for_stripe(
             server.gate.clear()
             one.start(3)
             assert all(server.came.acquire(timeout=GIVEN_UP_SECONDS) for _ in range(13))
-            if why is Ended:
-                server.gate.set()
+            if created == 13:
+                threading.Thread(target=answer_once_stopped, args=(one.sender,), daemon=True).start()
             raise why
 
     with pytest.raises(why):
         send_and_end()
     left = list(night.states().values())
-    assert (left.count("created"), left.count("attempting")) == ((13, 0) if why is Ended else (10, 3))
+    assert (left.count("created"), left.count("attempting")) == (created, 13 - created)
 
 
 def test_what_somebody_else_ended_meanwhile_is_left_alone(
