@@ -246,15 +246,21 @@ def test_a_failure_takes_back_what_was_earned(gated: tuple[Decided, Gated]) -> N
 
 
 @pytest.mark.parametrize(
-    ("answered", "refused", "at_once"), [(0, 0, UNAVAILABLE_LIMIT), (2, 0, UNAVAILABLE_LIMIT + 2), (2, 1, 2)]
+    ("bank", "answered", "refused", "at_once"),
+    [
+        (BANK, 2, 0, UNAVAILABLE_LIMIT + 2),
+        (BANK, 2, 1, UNAVAILABLE_LIMIT - 1),
+        (BANK, 0, UNAVAILABLE_LIMIT - 1, 1),
+        (None, 0, 0, UNAVAILABLE_LIMIT),
+    ],
 )
 def test_of_one_bank_no_more_are_under_way_than_may_be_refused_before_it_is_left_alone(
-    gated: tuple[Decided, Gated], answered: int, refused: int, at_once: int
+    gated: tuple[Decided, Gated], bank: str | None, answered: int, refused: int, at_once: int
 ) -> None:
     """Another bank's may be under way besides; a refusal forgets what the bank had answered before."""
     night, _ = gated
     others = [night.asked(number, institution_name="Other") for number in range(1, 25)]
-    theirs = [night.asked(number, institution_name=BANK) for number in range(30, 45)]
+    theirs = [night.asked(number, institution_name=bank) for number in range(30, 45)]
     count = answered + refused + at_once
     with sending(gated, *others[:20], *theirs[:count], *others[20:], *theirs[count:]) as one:
         one.send(20 + answered)
@@ -352,6 +358,28 @@ def test_only_an_interruption_does_not_wait_long_for_stripe(
         send_and_end()
     left = list(night.states().values())
     assert (left.count("created"), left.count("attempting")) == (created, 13 - created)
+
+
+def test_what_fails_while_the_sending_ends_is_recorded_and_told(
+    gated: tuple[Decided, Gated], caplog: pytest.LogCaptureFixture
+) -> None:
+    night, server = gated
+
+    def send_and_end() -> None:
+        with sending(gated) as one:
+            one.send(10)
+            night.nights.world.faults.script("unauthorized", method="POST", times=3)
+            one.start(3)
+            assert all(server.came.acquire(timeout=GIVEN_UP_SECONDS) for _ in range(13))
+            raise Ended
+
+    with pytest.raises(Ended):
+        send_and_end()
+    states = list(night.states().values())
+    assert (states.count("created"), states.count("not_sent")) == (10, 3)
+    told = [line for line in caplog.messages if line.startswith("while the sending was ended: ")]
+    assert len(told) == 3
+    assert all("Stripe refused the key midway" in line for line in told)
 
 
 def test_what_somebody_else_ended_meanwhile_is_left_alone(

@@ -66,7 +66,7 @@ GROUPS = (
     Group(
         "sender",
         ("jobs/sender.py", "jobs/key_age.py"),
-        ("tests/jobs/test_sender_step.py", "tests/jobs/test_send.py"),
+        ("tests/jobs/test_sender_step.py", "tests/jobs/test_send.py", "tests/jobs/test_relink_step.py"),
     ),
     Group(
         "settle",
