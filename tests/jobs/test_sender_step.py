@@ -122,11 +122,11 @@ def test_a_refused_key_ends_the_sending_at_once(night: Decided) -> None:
 
 
 def test_a_session_of_the_other_mode_counts_as_made(night: Decided) -> None:
-    (one,) = stored(night, 1)
     sender = Sender(night.wiring, replace(night.night.merchant, scope=Scope("main", "live")))
-    with pytest.raises(ModeMismatch):
-        sender.send(one)
-    assert sender.created == 1
+    for one in stored(night, 2):
+        with pytest.raises(ModeMismatch):
+            sender.send(one)
+    assert sender.created == 2
 
 
 def test_what_somebody_else_began_is_left_alone(night: Decided, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +134,7 @@ def test_what_somebody_else_began_is_left_alone(night: Decided, caplog: pytest.L
     sender = sender_of(night)
     sender.send(begun)
     assert (sender.created, night.nights.posts()) == (0, 0)
-    assert "request req_1 is left alone: authorization fcauth_1" in caplog.text
+    assert caplog.messages[-1].startswith("request req_1 is left alone: authorization fcauth_1")
 
 
 def test_refusals_of_each_bank_are_counted(night: Decided) -> None:

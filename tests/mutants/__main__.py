@@ -65,8 +65,13 @@ GROUPS = (
     ),
     Group(
         "sender",
-        ("jobs/sender.py", "jobs/key_age.py"),
+        ("jobs/sender.py",),
         ("tests/jobs/test_sender_step.py", "tests/jobs/test_send.py", "tests/jobs/test_relink_step.py"),
+    ),
+    Group(
+        "key_age",
+        ("jobs/key_age.py",),
+        ("tests/jobs/test_key_age.py", "tests/jobs/test_send.py"),
     ),
     Group(
         "settle",
