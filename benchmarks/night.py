@@ -163,15 +163,19 @@ def measure(options: Options) -> list[Measured]:
                         reports["relink"] = (place / "reports" / "latest").resolve()
                     found.append(_measured(side, night, spent, reports[side], port))
                 if options.peer:
-                    compare(reports["peer"], reports["relink"])
+                    compare(reports["peer"], reports["relink"], capped_at=options.requests if night > 1 else None)
             if options.commands and repeat == options.repeats - 1:
                 sys.stdout.write("\n".join(time_commands(config, environment)) + "\n\n")
             shutil.rmtree(place)
     return found
 
 
-def compare(peer: Path, ours: Path) -> None:
+def compare(peer: Path, ours: Path, capped_at: int | None = None) -> None:
     """Compare what both found and whom they asked.
+
+    Args:
+        capped_at: where both asked just so many, who else was left out is not compared: the job learns from events when a bank broke,
+            the script only the night that saw it, so that they put equally urgent customers in another order.
 
     Raises:
         SystemExit: naming the first difference.
@@ -193,7 +197,7 @@ def compare(peer: Path, ours: Path) -> None:
         )
         for path in (peer, ours)
     ]
-    if asked[0] != asked[1]:
+    if asked[0] != asked[1] and not len(asked[0]) == len(asked[1]) == capped_at:
         odd = sorted(asked[0] ^ asked[1])
         raise SystemExit(
             f"the script asks about {len(asked[0])}, the job about {len(asked[1])}, among them not both {odd[0]}"

@@ -40,3 +40,6 @@ def test_a_difference_ends_the_comparison(tmp_path: Path, changed: str) -> None:
     pq.write_table(pa.table({"authorization_id": ["fcauth_2"]}), tmp_path / "ours" / "relink_requests.parquet")
     with pytest.raises(SystemExit, match="fcauth_1"):
         compare(tmp_path / "peer", tmp_path / "ours")
+    with pytest.raises(SystemExit, match="fcauth_1"):
+        compare(tmp_path / "peer", tmp_path / "ours", capped_at=2)
+    compare(tmp_path / "peer", tmp_path / "ours", capped_at=1)
