@@ -1,7 +1,8 @@
 """How much of the allowed rate the pull and the sending use: python -m benchmarks.pull_pace [--accounts 40000] [--requests 1000]
 
 The stand-in answers after 150 ms and lets 25 requests a second through, from a process of its own; the gateway is set to the same rate. The
-sequential cursor and the parallel one list the same accounts; then a night sends its requests. Refused calls (429) are counted by the stand-in.
+sequential cursor and the parallel one list the same accounts; then a night sends its requests, and a later one looks their sessions up. Refused
+calls (429) are counted by the stand-in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -24,6 +25,7 @@ from jobs.segments import walk
 from jobs.simulator.limits import RateLimits
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
+from jobs.work import Work
 from tests.jobs.nights import KEY, SCOPE, Nights, small_world
 
 PER_SECOND = 25.0
@@ -38,23 +40,28 @@ def _serve(accounts: int, broken: int, ready: Connection) -> None:
     limits = RateLimits(overall_per_second=PER_SECOND, endpoint_per_second=PER_SECOND)
     with SimulatorServer(world, rate_limits=limits, latency_seconds=LATENCY_SECONDS) as server:
         ready.send((server.port, [(one.id, one.holder.id) for one in reversed(world.listing)]))
-        ready.recv()
-        refused = sum(call.status == 429 for call in world.log)
-        ready.send((len(world.log), refused))
+        while ready.recv() == "so far":
+            ready.send((len(world.log), sum(call.status == 429 for call in world.log)))
 
 
 @contextmanager
-def served(accounts: int, broken: int = 0) -> Iterator[tuple[str, list[tuple[str, str]], list[tuple[int, int]]]]:
-    """The stand-in's address, its accounts and holders, newest first, and, after the block, its calls and refusals."""
+def served(
+    accounts: int, broken: int = 0
+) -> Iterator[tuple[str, list[tuple[str, str]], Callable[[], tuple[int, int]]]]:
+    """The stand-in's address, its accounts and holders, newest first, and what tells how many calls it has had and refused so far."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(accounts, broken, there), daemon=True)
     process.start()
-    counts: list[tuple[int, int]] = []
+
+    def counts() -> tuple[int, int]:
+        here.send("so far")
+        calls, refused = here.recv()
+        return calls, refused
+
     try:
         port, ids = here.recv()
         yield f"http://127.0.0.1:{port}", ids, counts
         here.send("over")
-        counts.append(here.recv())
     finally:
         process.terminate()
 
@@ -94,22 +101,23 @@ def main() -> None:
             accounts, seconds, cpu_seconds = pull(url, cuts)
             if accounts != given.accounts:
                 raise SystemExit(f"{way}: {accounts} accounts of {given.accounts}")
-        row(f"pull, {way}", *counts[0], seconds, cpu_seconds)
+            row(f"pull, {way}", *counts(), seconds, cpu_seconds)
     if given.requests:
         _send(given.requests)
 
 
 class _Timed:
-    """Measures the step that sends."""
+    """Measures one step of a night."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.seconds = self.cpu_seconds = 0.0
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[_Timed]:
         started, cpu = time.monotonic(), time.process_time()
         yield self
-        if name == "relink requests":
+        if name == self._name:
             self.seconds, self.cpu_seconds = time.monotonic() - started, time.process_time() - cpu
 
     def advance(self, count: int = 1, total: int | None = None) -> None:
@@ -126,19 +134,28 @@ def _send(requests: int) -> None:
             {"account_id": account_id, "account_holder_id": holder, "status": "open", "purpose": "data"}
             for account_id, holder in known
         )
-        timed = _Timed()
+        refused: list[int] = []
+        sent, looked_up = _Timed("relink requests"), _Timed("open sessions")
         paced = {"api_base": url, "requests_per_second": PER_SECOND, "endpoint_requests_per_second": PER_SECOND}
-        result = nights.run(
-            progress=timed,
-            clock=lambda: datetime.now(UTC),
-            sleep=time.sleep,
-            stripe=paced,
-            relink={"max_requests_per_run": requests},
-        )
-        if result.summary["sent"] != requests:
-            raise SystemExit(f"sent {result.summary['sent']} of {requests}: {result.why}")
-    refused = counts[0][1]
-    row("relink requests", requests, refused, timed.seconds, timed.cpu_seconds)
+        for work, timed in (
+            (Work("run"), sent),
+            (Work("collect", from_stored=True, collect_everything=True, sends=False), looked_up),
+        ):
+            result = nights.run(
+                work,
+                progress=timed,
+                clock=lambda: datetime.now(UTC),
+                sleep=time.sleep,
+                stripe=paced,
+                relink={"max_requests_per_run": requests},
+            )
+            if result.exit_code != 0:
+                raise SystemExit(f"{work.command} ended with {result.exit_code}: {result.why}")
+            if timed is sent and result.summary["sent"] != requests:
+                raise SystemExit(f"sent {result.summary['sent']} of {requests}: {result.why}")
+            refused.append(counts()[1])
+    row("relink requests", requests, refused[0], sent.seconds, sent.cpu_seconds)
+    row("sessions looked up", requests, refused[1] - refused[0], looked_up.seconds, looked_up.cpu_seconds)
 
 
 if __name__ == "__main__":
