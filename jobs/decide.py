@@ -41,11 +41,9 @@ def classify_accounts(wiring: Wiring, night: MerchantNight) -> None:
     in_both = int(accounts["account_id"].isin(ledger["account_id"].array).sum())
     night.counted = Counted(len(accounts), len(ledger), in_both)
     night.findings = classify_large(accounts, ledger, night.history, wiring.policy, night.stamp)
+    # From here on the findings hold what is needed of both, and a world of them is a third of the memory.
     night.accounts, night.ledger = pd.DataFrame(), pd.DataFrame()
-    del (
-        accounts,
-        ledger,
-    )  # from here on the findings hold what is needed of them, and a world of them is a third of the memory
+    del accounts, ledger
     known = [*records.successors(wiring.database, scope), *night.successors]
     named = frozenset() if night.work.selection is None else night.work.selection.authorizations
     night.twins = find_twins(wiring.database, scope, night.findings, night.history, known, named=named)

@@ -16,8 +16,8 @@ from jobs.adopt import adopt
 from jobs.brake import brake, record_brakes
 from jobs.clock import new_stamp
 from jobs.collect import collect
-from jobs.collector import rare_collections
 from jobs.decide import classify_accounts, plan_requests, record_decisions
+from jobs.garbage import rare_collections
 from jobs.logs import log_fields
 from jobs.night import MerchantNight
 from jobs.orphans import find_orphans
