@@ -21,6 +21,7 @@ from jobs.garbage import rare_collections
 from jobs.logs import log_fields
 from jobs.night import MerchantNight
 from jobs.orphans import find_orphans
+from jobs.plan_file import remove_leftovers
 from jobs.prune import prune_after_run
 from jobs.publish import lapses_told, publish, requests_of_night
 from jobs.refresh import COMMANDS as REFRESHING_COMMANDS
@@ -117,6 +118,7 @@ def _run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None, tol
             _refuse_other_mode(wiring, merchant.scope)
     else:
         clean_leftovers(wiring.settings.reports.directory)
+        remove_leftovers(wiring.plan_directory)
         for merchant in wiring.merchants:
             scope = merchant.scope
             records.stamp_merchant(

@@ -15,6 +15,7 @@ from reconcile.model import PLAN_LIFETIME, BreakageKey, CoveredAccount, Holder, 
 
 FORMAT = 1
 CLOCK_DIFFERENCE = timedelta(minutes=5)
+_UNFINISHED = ".[0-9]*Z-*-*.json.*"  # a held plan, named by run and merchant; one that a person makes just now is named by its run alone
 """How far the host that made a plan may be ahead of the one that applies it."""
 
 
@@ -70,6 +71,14 @@ def write_plan(plan: PlanFile, path: Path) -> None:
         raise SettingsError(
             f"the plan cannot be written to {path}: {error.strerror}; name another file with --out"
         ) from None
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed runs left of held plans that they were writing; under the lock nobody else is writing one."""
+    if directory.is_symlink():
+        return
+    for leftover in directory.glob(_UNFINISHED):
+        leftover.unlink(missing_ok=True)
 
 
 def read_plan(path: Path) -> PlanFile:

@@ -142,6 +142,16 @@ def test_a_run_that_was_taken_over_holds_and_releases_nothing(
     assert held_nights.posts() == 6
 
 
+def test_what_a_killed_run_left_of_a_held_plan_goes_and_nothing_else(held_nights: Nights) -> None:
+    held = held_nights.run().nights[0].held_plan_file
+    assert held is not None
+    half, another = held.with_name(f".{held.name}.3d1f1t5q"), held.with_name(".mine.json.old")
+    half.write_text("{")
+    another.write_text("{}")
+    held_nights.next_night()
+    assert (half.exists(), another.exists(), held.exists()) == (False, True, True)
+
+
 def test_released_accounts_are_no_longer_new(held_nights: Nights) -> None:
     held = held_nights.run()
     assert release(held_nights, held).exit_code == 0
