@@ -66,7 +66,7 @@ def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
     """Spend the release, keep what is held as a plan file, and remember which accounts are no longer new.
 
     Raises:
-        LeaseLost: another run took over: it decides what is held and what is new, and this one has recorded nothing of it.
+        LeaseLost: another run took over: it decides what is held and what is new, and this one records nothing more.
     """
     if night.released and night.work.released_brake is not None:
         _spend(wiring, night, night.work.released_brake)

@@ -15,8 +15,10 @@ from reconcile.model import PLAN_LIFETIME, BreakageKey, CoveredAccount, Holder, 
 
 FORMAT = 1
 CLOCK_DIFFERENCE = timedelta(minutes=5)
-_UNFINISHED = ".[0-9]*Z-*-*.json.*"  # a held plan, named by run and merchant; one that a person makes just now is named by its run alone
 """How far the host that made a plan may be ahead of the one that applies it."""
+
+_UNFINISHED = ".[0-9]*Z-*-*.json.*"
+"""Held plans, which are named by run and merchant; one that a person makes just now is named by its run alone."""
 
 
 @dataclass(frozen=True, slots=True)
