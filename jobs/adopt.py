@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from jobs.adapters import records
-from jobs.adapters.lease import require_token
+from jobs.crew import FAILURES_IN_A_ROW
 from jobs.listed_sessions import MOST_READS
 from jobs.night import Adoption, MerchantNight
 from jobs.wiring import Wiring
@@ -41,8 +41,6 @@ from reconcile.request import (
 )
 
 logger = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 5
 
 NAMED = 20
 """So many sessions are named in one line of the log."""
@@ -159,8 +157,7 @@ def _adopt(
     request = _request(wiring, night, session, rows, request_id, origin)
 
     def work(connection: Any) -> bool:
-        if wiring.lease is not None:
-            require_token(connection, wiring.lease.token)
+        wiring.require_fence(connection)
         _record_outage(wiring, night, request.breakage)
         return records.adopt_request(
             wiring.database,

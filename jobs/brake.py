@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.adapters import records
-from jobs.adapters.lease import require_token
 from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
@@ -73,8 +72,7 @@ def record_brakes(wiring: Wiring, night: MerchantNight) -> None:
     held = _write_held(wiring, night) if night.plan.held and night.work.sends else None
 
     def work(connection: Any) -> None:
-        if wiring.lease is not None:
-            require_token(connection, wiring.lease.token)
+        wiring.require_fence(connection)
         if held is not None:
             records.hold_plan(wiring.database, held)
         if night.pulled and night.stamp.command in records.BRAKED_COMMANDS:
@@ -88,8 +86,7 @@ def _spend(wiring: Wiring, night: MerchantNight, plan_hash: str) -> None:
     spent_by = None if plan is None else plan.released_by_run
     # The run that this one finishes may have spent it and not come to send anything.
     run_id = spent_by if spent_by in night.work.resumes and spent_by is not None else night.stamp.run_id
-    fence = None if wiring.lease is None else wiring.lease.token
-    records.release_plan(wiring.database, plan_hash, run_id, wiring.clock(), fence)
+    records.release_plan(wiring.database, plan_hash, run_id, wiring.clock(), wiring.fence)
 
 
 def _write_held(wiring: Wiring, night: MerchantNight) -> records.HeldPlan:

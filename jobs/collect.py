@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from jobs.adapters import records
+from jobs.crew import FAILURES_IN_A_ROW
 from jobs.night import MerchantNight
 from jobs.reading import read_in_order
 from jobs.wiring import Merchant, Wiring
@@ -31,8 +32,6 @@ from reconcile.records import SessionRecord
 from reconcile.request import plain_rows
 
 logger = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 5
 
 
 def collect(wiring: Wiring, night: MerchantNight) -> None:

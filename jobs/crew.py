@@ -17,6 +17,9 @@ _News = TypeVar("_News")
 AT_ONCE = 16
 """Calls under way at once: enough to fill 20 calls a second where one takes 0.8 s. The limiter sets the pace, these wait for it."""
 
+FAILURES_IN_A_ROW = 5
+"""So many failures one after the other, in the order in which they end, mean that Stripe or the network, not a customer, has a problem."""
+
 
 class Crew(Generic[_News]):
     """A few daemon threads, each with connections of its own.

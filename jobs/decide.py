@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from jobs.adapters import records
-from jobs.adapters.lease import require_token
 from jobs.forecast import expect_lapses
 from jobs.night import Counted, MerchantNight
 from jobs.selection import FILE_COLUMNS, Selection
@@ -225,9 +224,8 @@ def record_decisions(wiring: Wiring, night: MerchantNight) -> None:
     eligible = [key for key in may_start if key.authorization_id in reached]
 
     def work(connection: Any) -> None:
-        if wiring.lease is not None:
-            # A run that slept and was taken over decided on what is no longer so.
-            require_token(connection, wiring.lease.token)
+        # A run that slept and was taken over decided on what is no longer so.
+        wiring.require_fence(connection)
         if night.new_snapshot is not None:
             records.record_snapshot(database, night.new_snapshot)
         if night.pulled:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from jobs.adapters import records
+from jobs.crew import FAILURES_IN_A_ROW
 from jobs.night import Found, MerchantNight
 from jobs.wiring import Wiring
 from reconcile.classify import flags
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 MOST_READS = 100
 """Sessions looked at in one night; the others wait for the next."""
-
-FAILURES_IN_A_ROW = 5
 
 
 def find_orphans(wiring: Wiring, night: MerchantNight) -> None:

@@ -13,10 +13,11 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.adapters import records
+from jobs.crew import FAILURES_IN_A_ROW
 from jobs.key_age import KeyAge
 from jobs.night import MerchantNight
 from jobs.send import CLOCK_TOLERANCE, later_clock, moment_of_intent, new_key_age, state_after
-from jobs.sender import FAILURES_IN_A_ROW, STRIPES_TROUBLE
+from jobs.sender import STRIPES_TROUBLE
 from jobs.wiring import Wiring
 from reconcile.errors import DatabaseError, KeyRefused, LeaseLost, OutsideError, StripeUnavailable
 from reconcile.model import State

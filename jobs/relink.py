@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from jobs.adapters import records
+from jobs.crew import FAILURES_IN_A_ROW
 from jobs.night import MerchantNight
-from jobs.sender import FAILURES_IN_A_ROW, Sender
+from jobs.sender import Sender
 from jobs.wiring import Wiring
 from reconcile.delivery import UNAVAILABLE_LIMIT
 from reconcile.model import REREAD_AFTER, Outcome, OutcomeKind, RelinkRequest, State, StoredRequest
@@ -35,15 +36,15 @@ def store_plan(wiring: Wiring, night: MerchantNight) -> None:
     if not planned:
         return
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
-    run_id, on, fence = stamp.run_id, stamp.business_date, None if wiring.lease is None else wiring.lease.token
+    run_id, on = stamp.run_id, stamp.business_date
     try:
-        records.plan_requests(database, scope, run_id, on, planned, wiring.clock(), fence)
+        records.plan_requests(database, scope, run_id, on, planned, wiring.clock(), wiring.fence)
         return
     except records.ContactTaken as taken:
         logger.warning("the requests are stored one by one, since not all can be: %s", taken)
     for one in planned:
         try:
-            records.plan_requests(database, scope, run_id, on, [one], wiring.clock(), fence)
+            records.plan_requests(database, scope, run_id, on, [one], wiring.clock(), wiring.fence)
         except records.ContactTaken as taken:
             request, why = one[0], str(taken)
             records.plan_taken(database, scope, run_id, on, request, wiring.clock(), why)

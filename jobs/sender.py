@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 
 from jobs.adapters import records
-from jobs.crew import AT_ONCE, Crew
+from jobs.crew import AT_ONCE, FAILURES_IN_A_ROW, Crew
 from jobs.key_age import KeyAge
 from jobs.send import MaySend, begin, conclude, post
 from jobs.wiring import Merchant, Wiring
@@ -24,9 +24,6 @@ from reconcile.records import CallFailure, SessionCreated
 logger = logging.getLogger(__name__)
 
 STRIPES_TROUBLE = ("server", "connection", "cut_body", "unparsable", "rate", "lock")
-FAILURES_IN_A_ROW = 5
-"""So many failures one after the other, in the order in which they end, mean that Stripe or the network, not a customer, has a problem."""
-
 LAST_ANSWERS_SECONDS = 1.0
 """So long an interrupted run still waits for answers to what is under way."""
 

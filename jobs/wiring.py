@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jobs.adapters.database import Database, open_database
@@ -21,7 +21,7 @@ from reconcile.model import Scope
 from reconcile.policy import BrakePolicy, DeliveryRule, QuietTimes, RelinkPolicy
 
 if TYPE_CHECKING:
-    from jobs.adapters.lease import Lease
+    from jobs.adapters.lease import Lease, LeaseToken
     from jobs.adapters.snapshots import SnapshotStore
     from jobs.adapters.stripe_gateway import StripeGateway
     from reports.files import ReportDirectory
@@ -65,6 +65,22 @@ class Wiring:
         hours = None if chosen.quiet_hours is None else parse_quiet_hours(chosen.quiet_hours)
         quiet = QuietTimes(chosen.quiet_weekdays, chosen.quiet_dates, hours)
         return quiet.why_quiet(self.clock().astimezone(ZoneInfo(self.settings.schedule.timezone)))
+
+    @property
+    def fence(self) -> LeaseToken | None:
+        """What proves, inside a transaction, that no other run took over; None where nothing may be sent."""
+        return None if self.lease is None else self.lease.token
+
+    def require_fence(self, connection: Any) -> None:
+        """Prove it in the transaction of this database connection, where there is anything to prove.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        from jobs.adapters.lease import require_token
+
+        if self.lease is not None:
+            require_token(connection, self.lease.token)
 
     @property
     def reports(self) -> ReportDirectory:

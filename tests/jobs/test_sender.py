@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from jobs import nightly
-from jobs.crew import AT_ONCE
-from jobs.sender import FAILURES_IN_A_ROW
+from jobs.crew import AT_ONCE, FAILURES_IN_A_ROW
 from jobs.simulator.world import World
 from reconcile.errors import LeaseLost
 from tests.jobs.conftest import MakeNights

@@ -13,10 +13,10 @@ import pytest
 
 from jobs import sender as sender_module
 from jobs.adapters import records
-from jobs.crew import AT_ONCE
+from jobs.crew import AT_ONCE, FAILURES_IN_A_ROW
 from jobs.key_age import KEY_LIFETIME
 from jobs.send import new_key_age
-from jobs.sender import FAILURES_IN_A_ROW, Sender
+from jobs.sender import Sender
 from jobs.simulator.reply import Call, Reply
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World

@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("explained.toml")
 NOTICED = ("killed", "timeout", "segfault", "caught by type check")
 CORES = os.cpu_count() or 1
+SO_MUCH_SLOWER = 5
+"""A change under which the tests take so many times as long makes them wait for ever; the tool's own 15 costs minutes for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,7 @@ def _configure(tree: Path, group: Group, with_postgresql: bool) -> None:
         "also_copy": ["config.yaml", "cron"],
         "pytest_add_cli_args": ["-p", "no:cacheprovider", *(() if with_postgresql else ("-k", "not postgresql"))],
         "pytest_add_cli_args_test_selection": list(group.tests),
+        "timeout_multiplier": SO_MUCH_SLOWER,
     }
     with (tree / "pyproject.toml").open("a") as file:
         file.write("\n[tool.mutmut]\n")
