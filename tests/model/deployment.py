@@ -208,8 +208,7 @@ class Deployment:
         try:
             ended = self._carry_out(work, check)
         finally:
-            if self._dead or not work.dry_run:
-                self._holder_is_gone = self._dead
+            self._holder_is_gone |= self._dead
             self._fate, self._dead = None, False
         ended.rival = rivals[0] if rivals else None
         return ended
@@ -260,6 +259,11 @@ class Deployment:
                 self.world.advance(seconds=STOPPED_SECONDS)
             self._rival()
 
+    def _acquire(self, acquire: Callable[..., lease.Lease], *arguments: Any) -> lease.Lease:
+        taken = acquire(*arguments, now=lambda: self.now().timestamp(), renew=False)
+        self._holder_is_gone = False
+        return taken
+
     def _elapsed_seconds(self) -> float:
         return float(self.world.clock.now_seconds())
 
@@ -275,7 +279,7 @@ class Deployment:
             patch.setattr(StripeTransport, "_session", lambda _: DirectSession(self.world, self.reached))
             numbers = itertools.count(1)
             patch.setattr(clock, "secrets", SimpleNamespace(token_hex=lambda _: f"{next(numbers) % 65536:04x}"))
-            patch.setattr(lease, "acquire", partial(lease.acquire, now=lambda: self.now().timestamp(), renew=False))
+            patch.setattr(lease, "acquire", partial(self._acquire, lease.acquire))
             patch.setattr(lease, "_elapsed", self._elapsed_seconds)
             patch.setattr(lease, "provably_gone", lambda _: self._holder_is_gone)
             for owner, name in ((os, "unlink"), (os, "rmdir"), (shutil, "rmtree")):

@@ -84,7 +84,7 @@ class Judge:
         self._look()
         before, after = self._books, read_books(self._path)
         findings = Findings()
-        check_progress(_as_if_unfinished(before, facts), after, findings)
+        check_progress(self._without_found(before, after), after, findings)
         wrong = [*findings.lost, *findings.wrong]
         self._resolved_by_person |= {
             row.request_id
@@ -101,6 +101,19 @@ class Judge:
         self._books = after
         self._judged_effects, self._judged_calls = len(self._world.effects), len(self._world.log)
         return wrong
+
+    def _without_found(self, before: Books, after: Books) -> Books:
+        """Without unknown requests that became created: an event, or an operator, told of the very session that its POST had made."""
+        keys = {effect.session_id: effect.idempotency_key for effect in self._world.effects}
+        rows = {
+            name: old
+            for name, old in before.requests.items()
+            if old.state != "unknown"
+            or (new := after.requests.get(name)) is None
+            or new.state != "created"
+            or keys.get(str(new.session_id)) != old.idempotency_key
+        }
+        return Books(rows, before.running, before.outages)
 
     def is_unsettled(self, authorization_id: str) -> bool:
         """Whether a request of an authorization waits for an answer or for a person."""
@@ -370,11 +383,3 @@ def _contact_date(row: Row) -> date:
     if row.offered_at is None:
         return row.business_date
     return max(row.business_date, (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=row.offered_at)).date())
-
-
-def _as_if_unfinished(books: Books, facts: StepFacts) -> Books:
-    """An operator who names the session of an unknown request turns it into a created one, which nothing else may do."""
-    if not facts.adopts:
-        return books
-    rows = {name: row for name, row in books.requests.items() if row.state != "unknown"}
-    return Books(rows, books.running, books.outages)
