@@ -134,8 +134,6 @@ def _adopt(
     session = night.merchant.gateway.retrieve_session(session_id, purpose="adopt")
     if session is None:
         return Adoption(session_id, "refused", "Stripe has no such session", lasting=True)
-    if session.livemode != (scope.mode == "live"):
-        return Adoption(session_id, "refused", f"it is not of {scope.mode} mode", lasting=True)
     if not session.has_relink_options or session.requested_authorization is None:
         return Adoption(session_id, "refused", "it has no relink_options, so it repairs nothing", lasting=True)
     rows = plain_rows(night.findings.loc[flags(night.findings["authorization_id"] == session.requested_authorization)])

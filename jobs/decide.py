@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from jobs.adapters import records
 from jobs.forecast import expect_lapses
 from jobs.night import Counted, MerchantNight
 from jobs.selection import FILE_COLUMNS, Selection
+from jobs.send import server_now
 from jobs.twins import find_twins, moved_accounts
 from jobs.wiring import Wiring
 from reconcile.breakages import BreakageStep, advance_breakages
@@ -99,7 +100,9 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         stamp=stamp,
         policy=policy,
         breakages=night.breakages.open,
-        contacts=sum_up_contacts(stored, open_keys, stamp, tried_again=work.retries or ()),
+        contacts=sum_up_contacts(
+            stored, open_keys, stamp, tried_again=work.retries or (), offers_at=_moment_of_offers(wiring, night, stored)
+        ),
         successors=moved,
         unmatched_accounts=unmatched_accounts([one for one in stored if one.request.breakage in open_keys], successors),
         held_authorizations=night.brakes.held_authorizations,
@@ -120,6 +123,12 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         logger.warning("%s: nobody is contacted; %d requests wait for the next run", night.quiet, waiting)
     if work.retries is not None:
         _list_those_left_out(night, work.retries.values())
+
+
+def _moment_of_offers(wiring: Wiring, night: MerchantNight, stored: Sequence[StoredRequest]) -> datetime:
+    """When this is, for the age of offers that are `unknown`: by Stripe's clock where ours is ahead, which would renew them too early."""
+    lost = any(one.state == State.UNKNOWN and one.resolved_at is None for one in stored)
+    return min(night.stamp.as_of, server_now(wiring, night.merchant)) if lost else night.stamp.as_of
 
 
 def _list_those_left_out(night: MerchantNight, authorizations: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from jobs.night import Hints, MerchantNight
 from jobs.wiring import Merchant
-from reconcile.errors import KeyRefused, ModeMismatch
+from reconcile.errors import KeyRefused
 from reconcile.increment import DEACTIVATED, EVENT_TYPES, SESSION_UPDATED
 from reconcile.orphans import EVENTS_KEPT, session_hints
 from reconcile.records import EventRecord, MalformedAnswer, ReadFailed, ReadRejected
@@ -34,11 +34,6 @@ def read_events(
     for page in merchant.gateway.event_pages(EVENT_TYPES, since):
         spend(1)
         events.extend(page)
-    for event in events:
-        if event.livemode != (merchant.scope.mode == "live"):
-            raise ModeMismatch(
-                f"merchant {merchant.scope.merchant}: event {event.event_id} is of another mode than the key, {merchant.scope.mode}"
-            )
     return events
 
 

@@ -42,6 +42,9 @@ from reports.leftovers import check_writable, clean_leftovers
 logger = logging.getLogger(__name__)
 
 UNFINISHED_BUSINESS = (State.REJECTED, State.UNKNOWN, State.NOT_SENT, State.PLANNED, State.ATTEMPTING)
+NOT_SETTLED = (State.REJECTED, State.UNKNOWN, State.ATTEMPTING)
+"""What a request may be after it was taken up that a person should know; one that was never sent is planned anew."""
+
 SEVERITY = (1, 130, 143, 2, 3, 5, 4, 0)
 """Exit codes from the worst to the best."""
 
@@ -236,10 +239,16 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
         return error.exit_code
     if night.plan.held and night.work.sends:
         return 5
-    left = [one for one in requests_of_night(wiring, night) if one.state in UNFINISHED_BUSINESS and one.outcome is None]
-    if left and not night.stamp.dry_run:
-        return 4
-    return 0
+    return 4 if not night.stamp.dry_run and _left_something(wiring, night) else 0
+
+
+def _left_something(wiring: Wiring, night: MerchantNight) -> bool:
+    """Whether a request of this run, or one that it took up from a run that died and told nobody, needs a look."""
+    own = [one for one in requests_of_night(wiring, night) if one.outcome is None]
+    taken_up = records.requests_by_id(wiring.database, night.merchant.scope, night.settled)
+    return any(one.state in UNFINISHED_BUSINESS for one in own) or any(
+        one.state in NOT_SETTLED and one.resolved_at is None for one in taken_up
+    )
 
 
 def _report(

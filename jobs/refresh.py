@@ -231,9 +231,6 @@ class _Refresher:
             return None
         if found is None and stored.state == RefreshState.PLANNED:
             self._record(stored, RefreshState.NOT_SENT, error=_error("gone", "Stripe has no such account"))
-        if found is not None and found.livemode != (self._merchant.scope.mode == "live"):
-            logger.error("account %s was shown in another mode than %s", stored.account_id, self._merchant.scope.mode)
-            return None
         return found if found is not None and found.account_id == stored.account_id else None
 
     def _record(self, stored: StoredRefresh, state: RefreshState, **more: Any) -> None:

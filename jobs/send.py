@@ -115,11 +115,15 @@ def moment_of_intent(wiring: Wiring, merchant: Merchant) -> datetime:
 
     Counted from a moment that never came, the key would look younger than it is to whoever replays it once the clock is right again.
     """
-    gateway, now = merchant.gateway, wiring.clock()
-    if gateway.server_now() is None:
-        gateway.list_accounts_page(limit=1, purpose="clock")
-    server_now = gateway.server_now()
-    return now if server_now is None or now - server_now <= CLOCK_TOLERANCE else server_now
+    now, by_stripe = wiring.clock(), server_now(wiring, merchant)
+    return now if now - by_stripe <= CLOCK_TOLERANCE else by_stripe
+
+
+def server_now(wiring: Wiring, merchant: Merchant) -> datetime:
+    """Stripe's time, which is asked for where no answer has told it yet; ours where its answers tell none."""
+    if merchant.gateway.server_now() is None:
+        merchant.gateway.list_accounts_page(limit=1, purpose="clock")
+    return merchant.gateway.server_now() or wiring.clock()
 
 
 def state_after(failure: CallFailure, *, replay: bool = False) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -15,6 +15,7 @@ from jobs.increment import Base, FullPullNeeded, Wanted, pull_increment
 from jobs.ledger_check import read_ledger
 from jobs.listed_sessions import read_listed
 from jobs.merchant_lists import read_suppressed
+from jobs.missing import with_missing
 from jobs.night import DRIFT_SHOWN, Hints, MerchantNight, PullFacts
 from jobs.pull import Pulled, cuts_of_ledger, cuts_of_list, pull_accounts, vanished_accounts
 from jobs.pull_choice import PullChoice, choose_pull, expected_reads
@@ -131,9 +132,9 @@ def _pull(wiring: Wiring, night: MerchantNight) -> None:
     if pulled is None:
         pulled = _full(wiring, night, last, before, choice)
     facts = pulled.facts
-    night.drop_released = check_account_drop(
-        scope, before, vanished_accounts(before, pulled.accounts), wiring.brakes, night.work.released_brake
-    )
+    vanished = vanished_accounts(before, pulled.accounts)
+    night.drop_released = check_account_drop(scope, before, vanished, wiring.brakes, night.work.released_brake)
+    pulled = replace(pulled, accounts=with_missing(wiring, night, previous, vanished, pulled.accounts))
     night.pull, night.read_ids = facts, pulled.read_ids
     step = advance_large_history(previous, pulled.accounts, stamp, night.hints.deactivated_at)
     night.pulled = True

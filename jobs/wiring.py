@@ -212,6 +212,7 @@ def open_gateway(
         key.reveal(),
         api_base=chosen.api_base,
         api_version=chosen.api_version,
+        live=key.mode == "live",
         limiter=RateLimiter(
             requests_per_second=overall_requests_per_second(key.mode == "live") if overall == "auto" else overall,
             endpoint_requests_per_second=chosen.endpoint_requests_per_second,

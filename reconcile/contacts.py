@@ -62,13 +62,16 @@ def sum_up_contacts(
     open_breakages: Iterable[BreakageKey],
     stamp: RunStamp,
     tried_again: Collection[str] = (),
+    offers_at: datetime | None = None,
 ) -> Contacts:
     """Sum up every stored request that a guard could rest on.
 
     Args:
         requests: all requests of the open breakages, all with an open session, and all recent ones of any customer.
         tried_again: ids of refused requests that a person wants tried again. They are attempts, but nobody waits for them to cool down.
+        offers_at: the moment at which `unknown` offers are as old as they are; `stamp.as_of` if it is not given.
     """
+    offers_at = offers_at or stamp.as_of
     still_open = set(open_breakages)
     open_authorizations: dict[str, str] = {}
     unknown: set[str] = set()
@@ -101,7 +104,7 @@ def sum_up_contacts(
                 last_hosted[asked] = max(last_hosted.get(asked, hosted_at), hosted_at)
         if is_open(stored):
             open_authorizations[stored.authorization_id] = stored.session_id or stored.request.request_id
-        if stored.state == State.ATTEMPTING or (key in still_open and is_blocking_unknown(stored, stamp)):
+        if stored.state == State.ATTEMPTING or (key in still_open and is_blocking_unknown(stored, offers_at)):
             unknown.add(stored.authorization_id)
         if is_attempt(stored):
             attempts[key] += 1
@@ -134,7 +137,7 @@ def is_open(stored: StoredRequest) -> bool:
     return stored.state == State.CREATED and stored.outcome in (None, *NO_ANSWER)
 
 
-def is_blocking_unknown(stored: StoredRequest, stamp: RunStamp) -> bool:
+def is_blocking_unknown(stored: StoredRequest, now: datetime) -> bool:
     """Whether an unknown attempt still forbids another one.
 
     An unknown `modal` session was handed to nobody, since nobody learnt its id, so after 24 hours it may be renewed; every other
@@ -144,7 +147,7 @@ def is_blocking_unknown(stored: StoredRequest, stamp: RunStamp) -> bool:
         return False
     if stored.request.delivery != "modal":
         return True
-    return stored.attempting_at is None or stamp.as_of - stored.attempting_at < UNKNOWN_OFFER_LIFETIME
+    return stored.attempting_at is None or now - stored.attempting_at < UNKNOWN_OFFER_LIFETIME
 
 
 def is_attempt(stored: StoredRequest) -> bool:

@@ -152,10 +152,10 @@ def attribute(
     """Match sessions to lost requests, each only where nothing else fits; what is left of our authorizations is foreign.
 
     The key of a creation decides by itself. Else authorization, customer, account, delivery and time must fit exactly one lost
-    request, and exactly one session must fit that.
+    request, and exactly one session must fit that. One that was settled without its session is a rival: it may have made it as well.
 
     Args:
-        requests: those that are unknown or still wait for Stripe's answer.
+        requests: those that are unknown, settled or not, or still wait for Stripe's answer.
     """
     sightings = [one for one in sightings if _ours(one.session, authorization_ids)]
     waiting = {stored.authorization_id for stored in requests if stored.state == State.ATTEMPTING}
@@ -174,15 +174,16 @@ def attribute(
             # Else the replay of that request tells whose it is.
             left.append(sighting)
     taken = {one.stored.request.request_id for one in found}
-    open_requests = [stored for stored in lost if stored.request.request_id not in taken]
+    sessionless = [
+        stored for stored in requests if stored.state == State.UNKNOWN and stored.request.request_id not in taken
+    ]
     fitting = {
-        sighting.session.session_id: [stored for stored in open_requests if _fits(stored, sighting)]
-        for sighting in left
+        sighting.session.session_id: [stored for stored in sessionless if _fits(stored, sighting)] for sighting in left
     }
     rivals = _rivals(fitting)
     for sighting in left:
         fits = fitting[sighting.session.session_id]
-        if len(fits) == 1 and len(rivals[fits[0].request.request_id]) == 1:
+        if len(fits) == 1 and fits[0] in lost and len(rivals[fits[0].request.request_id]) == 1:
             found.append(Attributed(fits[0], sighting))
         else:
             foreign.append(_foreign(sighting, _why_not(sighting, fits, rivals, lost)))
@@ -239,13 +240,15 @@ def _why_not(
     sighting: Sighting,
     fits: Sequence[StoredRequest],
     rivals: Mapping[str, Sequence[str]],
-    lost: Iterable[StoredRequest],
+    lost: Collection[StoredRequest],
 ) -> str:
     if len(fits) > 1:
         return f"it may be what any of the requests {_named(fits)} asked for"
     if fits:
         request_id = fits[0].request.request_id
         others = [name for name in rivals[request_id] if name != sighting.session.session_id]
+        if fits[0] not in lost:
+            return f"it may be what request {request_id} asked for, which was settled by {fits[0].resolved_by}"
         return f"request {request_id} may have made it, or session {', '.join(others)}"
     if sighting.hint.idempotency_keys:
         return "something else created it"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import quote
 
 import stripe
@@ -53,6 +53,7 @@ from jobs.adapters.stripe_records import (
 from jobs.adapters.stripe_transport import Breakdown, StripeTransport, WireBroken
 from jobs.clock import elapsed_seconds
 from jobs.traces import span
+from reconcile.errors import ModeMismatch
 from reconcile.records import (
     AccountColumns,
     AccountFreshness,
@@ -91,6 +92,12 @@ _SHORTEST_TIMEOUT_SECONDS: Final = 1.0
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Value = TypeVar("_Value")
+_Moded = TypeVar("_Moded", bound="_HasMode | None")
+
+
+class _HasMode(Protocol):
+    @property
+    def livemode(self) -> bool: ...
 
 
 def _always() -> bool:
@@ -124,7 +131,8 @@ class StripeGateway:
 
     Each call makes at most `max_attempts` wire attempts, the first included, within `max_elapsed_seconds`; all calls together no more
     retries than the budget grants. But a POST that Stripe may have acted on is always tried again, since its answer tells whether it did.
-    Reads raise `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; a write raises `StripeCallFailed`.
+    Reads raise `KeyRefused`, `ReadFailed`, `ReadRejected` or `MalformedAnswer`; a write raises `StripeCallFailed`. Whatever is read singly, and
+    each event, has to be of the mode `live` says, or `ModeMismatch` is raised; None leaves that to the caller, as pages of accounts always do.
     """
 
     def __init__(
@@ -134,6 +142,7 @@ class StripeGateway:
         api_base: str,
         api_version: str,
         limiter: RateLimiter,
+        live: bool | None = None,
         retry_budget: RetryBudget | None = None,
         stripe_account: str | None = None,
         max_attempts: int = 6,
@@ -148,6 +157,7 @@ class StripeGateway:
         self.meter = CallMeter()
         self._api_base = api_base.rstrip("/")
         self._api_version = api_version
+        self._live = live
         self._limiter = limiter
         self._budget = retry_budget or RetryBudget()
         self._max_attempts = max_attempts
@@ -215,11 +225,12 @@ class StripeGateway:
 
     def retrieve_account(self, account_id: str, purpose: str = "reread") -> AccountRecord | None:
         """Return an account, or None where Stripe has no such account."""
-        return self._retrieve(_ACCOUNTS, account_id, purpose, read_account)
+        return self._require_mode(account_id, self._retrieve(_ACCOUNTS, account_id, purpose, read_account))
 
     def retrieve_authorization(self, authorization_id: str, purpose: str = "explain") -> AuthorizationRecord | None:
         """Return an authorization, or None where Stripe has no such authorization."""
-        return self._retrieve(_AUTHORIZATIONS, authorization_id, purpose, read_authorization)
+        found = self._retrieve(_AUTHORIZATIONS, authorization_id, purpose, read_authorization)
+        return self._require_mode(authorization_id, found)
 
     def retrieve_session(self, session_id: str, purpose: str = "collect") -> SessionRecord | None:
         """Return a session with all its accounts, or None where Stripe has no such session."""
@@ -227,6 +238,7 @@ class StripeGateway:
         if found is None:
             return None
         session, has_more = found
+        self._require_mode(session_id, session)
         accounts = {account.account_id: account for account in session.accounts}
         while has_more:
             # The embedded list has the newest first, as every list has, so its last id is the cursor.
@@ -236,6 +248,8 @@ class StripeGateway:
             if has_more and fresh.keys() <= accounts.keys():
                 raise endless_list(f"GET {_ACCOUNTS}")
             accounts |= fresh
+        for account in accounts.values():
+            self._require_mode(account.account_id, account)
         return replace(session, accounts=tuple(accounts.values()))
 
     def list_events(
@@ -271,7 +285,7 @@ class StripeGateway:
         while has_more:
             params = {"types": list(types), "created": created, "limit": _LARGEST_PAGE, "starting_after": last_id}
             page, has_more = self._read(_Call("get", _EVENTS, _EVENTS, purpose, params), read_events).value
-            fresh = [event for event in page if event.event_id not in seen]
+            fresh = [self._require_mode(event.event_id, event) for event in page if event.event_id not in seen]
             if has_more and not fresh:
                 raise endless_list(f"GET {_EVENTS}")
             seen.update(event.event_id for event in fresh)
@@ -321,7 +335,7 @@ class StripeGateway:
 
     def retrieve_freshness(self, account_id: str, purpose: str = "refresh") -> AccountFreshness | None:
         """Return how far an account's data have been refreshed, or None where Stripe has no such account."""
-        return self._retrieve(_ACCOUNTS, account_id, purpose, read_freshness)
+        return self._require_mode(account_id, self._retrieve(_ACCOUNTS, account_id, purpose, read_freshness))
 
     def refresh_account(
         self, account_id: str, body: str, *, api_version: str, idempotency_key: str, may_send: Callable[[], bool]
@@ -408,6 +422,15 @@ class StripeGateway:
         if outcome.http_status == 404 and outcome.error_code == "resource_missing":
             return None
         raise error_of_read(outcome)
+
+    def _require_mode(self, object_id: str, found: _Moded) -> _Moded:
+        if found is not None and self._live is not None and found.livemode != self._live:
+            modes = ("live", "sandbox") if found.livemode else ("sandbox", "live")
+            raise ModeMismatch(
+                f"Stripe shows {object_id} in {modes[0]} mode, but the key is for {modes[1]}: use the key of the mode that "
+                "merchants[].mode and the records name"
+            )
+        return found
 
     def _read(self, call: _Call, read: Callable[[bytes], _Value]) -> Answer[_Value]:
         outcome = self._perform(call, read)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.common import config_option, json_option, print_json, require_printable, say, settings_of, shown
+from jobs.cli.common import (
+    config_option,
+    json_option,
+    print_json,
+    records_of,
+    require_printable,
+    say,
+    settings_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from reports.page_model import Cell, Grid, Page
@@ -91,6 +100,31 @@ def open_command(context: click.Context, run_id: str | None, redact: Path | None
     return 0
 
 
+@report.command("verify")
+@click.argument("run_id", required=False)
+@config_option
+@json_option
+@click.pass_context
+def verify_command(context: click.Context, run_id: str | None, config: str | None, as_json: bool) -> int:
+    """Whether a report is what its run wrote: files, manifest, control totals and records; alone, the newest attempt's."""
+    from jobs.verify import verify_report
+    from reconcile.errors import ReportError
+
+    settings = settings_of(context, config)
+    directory = _directory(settings.reports.directory, run_id)
+    with records_of(settings) as database:
+        found = verify_report(database, directory)
+    if as_json:
+        faults = [shown(fault) for fault in found.faults]
+        print_json({"report_directory": str(directory), "recorded": found.recorded, "faults": faults})
+    else:
+        for fault in found.faults:
+            say(shown(fault))
+        beside = "" if found.recorded else "; the records have nothing to compare it with"
+        say(f"{directory}: {len(found.faults) or 'nothing'} wrong{beside}")
+    return ReportError.exit_code if found.faults else 0
+
+
 @report.command()
 @click.option(
     "--from", "first", type=_DATE, default=None, help="First business date; else 29 days before the last one."
@@ -148,13 +182,19 @@ def trend(
 
 
 def _page(context: click.Context, run_id: str | None, config: str | None) -> tuple[Path, Page]:
-    from reports.published_page import find_report, published_page
+    from reports.published_page import published_page
+
+    root = settings_of(context, config).reports.directory
+    directory = _directory(root, run_id)
+    return directory, published_page(root, directory)
+
+
+def _directory(root: Path, run_id: str | None) -> Path:
+    from reports.published_page import find_report
 
     if run_id is not None:
         require_printable("RUN_ID", run_id)
-    root = settings_of(context, config).reports.directory
-    directory = find_report(root, run_id)
-    return directory, published_page(root, directory)
+    return find_report(root, run_id)
 
 
 def _write_copy(page: Page, path: Path) -> None:

@@ -144,6 +144,12 @@ class DirectedWorld(BuildableWorld):
         self.renumber()
 
     @locked
+    def hide_account(self, account_id: str) -> None:
+        """Let lists leave an account out that retrieval still shows."""
+        self.listing.remove(self.accounts[account_id])
+        self.renumber()
+
+    @locked
     def delete_customer(self, holder_id: str) -> None:
         """Delete a customer; their accounts stay listed, new sessions for them are refused."""
         self.holders[holder_id]

@@ -209,6 +209,7 @@ class Row:
     error_type: str | None
     http_status: int | None
     delivery: str
+    resolved_at: float | None
 
 
 _COLUMNS = ", ".join(Row.__dataclass_fields__)
@@ -245,7 +246,7 @@ def read_books(database_url: str, scratch: Path) -> Books:
 
         with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
             found = [connection.execute(statement).fetchall() for statement in statements]
-    rows = [Row(*row[:7], _seconds(row[7]), _seconds(row[8]), *row[9:]) for row in found[0]]
+    rows = [Row(*row[:7], *map(_seconds, row[7:9]), *row[9:-1], _seconds(row[-1])) for row in found[0]]
     outcomes: dict[str, list[tuple[str, str | None, int]]] = {}
     for request_id, *outcome in found[2]:
         outcomes.setdefault(request_id, []).append(tuple(outcome))

@@ -251,10 +251,22 @@ class _Course:
     def _do(self, command: Command, allowed: Sequence[int], kill: Kill | None = None) -> Ended:
         """Perform a command in a process of its own, and judge how it ended."""
         prepare = VARIANTS[self.trial.variant]
+        known = self._unknown()
         ended = run_night(self._settings, clock_of(self.world), kill, command=command, prepare=prepare)
-        if not ended.killed and ended.exit_code not in allowed:
+        if ended.killed:
+            return ended
+        news = self._unknown() - known
+        if ended.exit_code not in ((*allowed, 4) if news else allowed):
             self.outcome.findings.wrong.append(f"a command ended with {ended.exit_code}: {ended.why}")
+        if news and ended.exit_code == 0:
+            self.outcome.findings.wrong.append(f"a command ended with 0 although {news} became unknown")
         return ended
+
+    def _unknown(self) -> set[str]:
+        """Requests that wait for a person."""
+        wait_until_idle(self._server)
+        rows = self._read().requests.values()
+        return {row.request_id for row in rows if row.state == "unknown" and row.resolved_at is None}
 
     def _check_progress(self) -> None:
         wait_until_idle(self._server)

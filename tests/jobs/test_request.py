@@ -17,11 +17,23 @@ from tests.jobs.nights import Nights, add_customer, assert_ties, outcomes, small
 BANK = "Alderbrook Mutual"
 
 
-def ask(nights: Nights, *, ignore_cooldown: bool = False, dry_run: bool = False, **names: set[str]) -> RunResult:
-    chosen = Selection(**{name: frozenset(values) for name, values in names.items()})
-    return nights.run(
-        Work("request", dry_run=dry_run, from_stored=True, selection=chosen, ignore_cooldown=ignore_cooldown)
+def ask(
+    nights: Nights,
+    *,
+    ignore_cooldown: bool = False,
+    dry_run: bool = False,
+    resolved_by: str | None = None,
+    **names: set[str],
+) -> RunResult:
+    work = Work(
+        "request",
+        dry_run=dry_run,
+        from_stored=True,
+        selection=Selection(**{name: frozenset(values) for name, values in names.items()}),
+        ignore_cooldown=ignore_cooldown,
+        unknowns_resolved_by=resolved_by,
     )
+    return nights.run(work)
 
 
 def asked(result: RunResult) -> list[str]:
@@ -109,6 +121,28 @@ def test_an_open_session_is_not_doubled_however_one_insists(nights: Nights) -> N
     nights.world.advance(seconds=600)
     result = ask(nights, authorizations={"fcauth_1"}, ignore_cooldown=True)
     assert (asked(result), steps(result)["fca_1_1"], nights.posts()) == ([], "open_session", 3)
+
+
+def test_an_unknown_request_is_followed_by_another_only_where_a_person_says_so_and_is_named(nights: Nights) -> None:
+    nights.sections["relink"] = {"delivery": "hosted_email", "return_url": "https://shop.example/back"}
+    nights.world.faults.script("error_500_after", method="POST", times=3)
+    assert nights.run().exit_code == 4
+    assert nights.states()["fcauth_1"] == "unknown"
+    nights.world.faults.clear()
+    nights.world.advance(days=5)
+    posts = nights.posts()
+    for result in (
+        ask(nights, authorizations={"fcauth_1"}, ignore_cooldown=True),
+        ask(nights, authorizations={"fcauth_2"}, resolved_by="Ada on host", dry_run=True),
+        ask(nights, authorizations={"fcauth_1"}, resolved_by="Ada on host", dry_run=True),
+    ):
+        assert result.complete
+    assert nights.posts() == posts
+    assert [one.resolved_by for one in nights.stored() if one.state == "unknown"] == [None]
+    ask(nights, authorizations={"fcauth_1"}, resolved_by="Ada on host")
+    first, second = [one for one in nights.stored() if one.authorization_id == "fcauth_1"]
+    assert (first.state, first.request.attempt, first.resolved_by) == ("unknown", 1, "Ada on host")
+    assert (second.state, second.request.attempt, nights.posts()) == ("created", 2, posts + 1)
 
 
 def test_a_healthy_authorization_is_not_asked(nights: Nights) -> None:

@@ -50,6 +50,10 @@ def main() -> int:
         f"{total['sequences']} sequences of up to {options.steps} steps, {sum(steps.values()):,} steps, "
         f"{sum(bool(batch.told) for batch in batches.values())} faults; seeds {seeds[0]} to {seeds[-1]}"
     )
+    found = {key.partition(": ")[2]: n for key, n in sorted(total.items()) if key.startswith("found: ")}
+    print(
+        "sessions found of unknown requests: " + (", ".join(f"{n:,} {whose}" for whose, n in found.items()) or "none")
+    )
     print("\n| step | times | ends |\n|---|---|---|")
     for name, times in sorted(steps.items()):
         ends = {key.partition(": ")[2]: n for key, n in sorted(total.items()) if key.startswith(f"{name}: ")}

@@ -22,6 +22,9 @@ EXPIRING_WITHIN_DAYS = 14
 STALE_SECONDS = 3600
 """From a stored snapshot older than this nobody is asked without another look."""
 
+FOREIGN_KEY = "foreign-"
+"""How the keys of sessions begin that something else of the merchant's makes."""
+
 CERTAINLY_NOT_ACTED_ON = (400, 401, 403, 404, 429)
 """Answers after which a key is as good as new: Stripe gives them before it acts, and keeps nothing under the key."""
 
@@ -32,8 +35,8 @@ CODES = {
     "plan_file": (0, 5),
     "apply": (0, 4, 5),
     "request": (0, 2, 4, 5),
-    "collect": (0,),
-    "adopt": (0, 2),
+    "collect": (0, 4),
+    "adopt": (0, 2, 4),
 }
 """How a command may end that nothing disturbed."""
 
@@ -73,6 +76,7 @@ class Judge:
         self._resolved_by_person: set[str] = set()
         self._latest: str | None = None
         self.is_stormy = False
+        self.found: Counter[str] = Counter()
 
     def before(self, facts: StepFacts) -> None:
         """Remember how the world stands."""
@@ -103,16 +107,24 @@ class Judge:
         return wrong
 
     def _without_found(self, before: Books, after: Books) -> Books:
-        """Without unknown requests that became created: an event, or an operator, told of the very session that its POST had made."""
-        keys = {effect.session_id: effect.idempotency_key for effect in self._world.effects}
-        rows = {
-            name: old
-            for name, old in before.requests.items()
-            if old.state != "unknown"
-            or (new := after.requests.get(name)) is None
-            or new.state != "created"
-            or keys.get(str(new.session_id)) != old.idempotency_key
-        }
+        """Without unknown requests that became created, since an event or an operator told of their session.
+
+        That is the very one that its POST had made, or one that something else made about the same authorization, which nothing tells
+        from it (see RELIABILITY.md).
+        """
+        effects = {effect.session_id: effect for effect in self._world.effects}
+        rows = {}
+        for name, old in before.requests.items():
+            new = after.requests.get(name)
+            effect = None if new is None or new.state != "created" else effects.get(str(new.session_id))
+            if old.state != "unknown" or effect is None:
+                rows[name] = old
+            elif effect.idempotency_key == old.idempotency_key:
+                self.found["its own"] += 1
+            elif _is_foreign(effect) and effect.authorization_id == old.authorization_id:
+                self.found["another's"] += 1
+            else:
+                rows[name] = old
         return Books(rows, before.running, before.outages)
 
     def is_unsettled(self, authorization_id: str) -> bool:
@@ -222,20 +234,25 @@ class Judge:
         by_session = {row.session_id: row for row in rows if row.session_id is not None}
         by_key = {row.idempotency_key: row for row in rows if row.state != "not_sent"}
         contacts: dict[tuple[object, ...], str] = {}
+        foreign = {effect.session_id for effect in self._world.effects if _is_foreign(effect)}
         for position, effect in enumerate(self._world.effects):
+            if effect.session_id in foreign:
+                continue
             row = by_session.get(effect.session_id) or by_key.get(effect.idempotency_key)
-            is_new = position >= self._judged_effects
             if row is None:
-                if not str(effect.idempotency_key).startswith("foreign-"):
-                    yield f"session {effect.session_id} of {effect.authorization_id} is in no record"
+                yield f"session {effect.session_id} of {effect.authorization_id} is in no record"
                 continue
             contact = (*row.breakage, row.attempt)
             if contact in contacts:
                 yield f"contact {contact} was made twice: {contacts[contact]} and {effect.session_id}"
             contacts[contact] = effect.session_id
-            if row.session_id != effect.session_id and row.state not in ("unknown", "attempting"):
+            if (
+                row.session_id != effect.session_id
+                and row.session_id not in foreign
+                and row.state not in ("unknown", "attempting")
+            ):
                 yield f"session {effect.session_id} belongs to a record that is {row.state} and names {row.session_id}"
-            if is_new and not str(effect.idempotency_key).startswith("foreign-"):
+            if position >= self._judged_effects:
                 yield from self._new_contact(facts, effect, row, before, rows)
         if facts.changes_nothing or facts.sends_nothing:
             asked = [row for row in rows if row.request_id not in before.requests and not facts.adopts]
@@ -376,6 +393,10 @@ class Judge:
         if target != self._latest:
             yield from (f"latest: {fault}" for fault in verify(link.resolve()))
         self._latest = target
+
+
+def _is_foreign(effect: Effect) -> bool:
+    return str(effect.idempotency_key).startswith(FOREIGN_KEY)
 
 
 def _contact_date(row: Row) -> date:

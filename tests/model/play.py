@@ -27,14 +27,13 @@ from jobs.work import Work
 from tests.chaos.trials import FAULTS_OF_POSTS, FAULTS_OF_READS
 from tests.model.deployment import DEFAULT_KEY, Deployment, Ended, Fate, Rules
 from tests.model.direct_wire import BASE_URL, DirectSession
-from tests.model.judge import Judge, StepFacts
+from tests.model.judge import FOREIGN_KEY, Judge, StepFacts
 
 Step = tuple[str, dict[str, Any]]
 T = TypeVar("T")
 
 LEDGER_CHANGES = ("close", "open", "forbid", "allow", "require", "plain")
 POST_FAULTS = (*FAULTS_OF_POSTS, "error_500_before")
-FOREIGN_KEY = "foreign-"
 
 
 class Fault(AssertionError):
@@ -91,6 +90,8 @@ class Play:
             # Two commands of one second would share the start of their ids, and no process starts that fast.
             self.world.advance(seconds=2)
         wrong = self.judge.after(facts)
+        self.counts.update({f"found: {whose}": count for whose, count in self.judge.found.items()})
+        self.judge.found.clear()
         self.failed = bool(wrong)
         if wrong:
             raise Fault(wrong, self.deployment.rules, self.steps)

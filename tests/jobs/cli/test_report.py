@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import webbrowser
 from dataclasses import replace
@@ -160,3 +161,47 @@ def test_trend_without_any_report_says_so(at: Relink, nights: Nights) -> None:
     ended = at("report", "trend")
     assert ended.code == 3
     assert "`relink run` writes the first" in ended.err
+
+
+# Whether a report is what its run wrote
+
+
+def test_verify_says_that_a_report_is_what_its_run_wrote(at: Relink, nights: Nights) -> None:
+    result = nights.run()
+    ended = at("report", "verify", "--json")
+    assert (ended.code, ended.json["faults"], ended.json["recorded"]) == (0, [], True)
+    assert ended.json["report_directory"] == str(result.report_directory)
+    assert "nothing wrong" in at("report", "verify", result.run_id).out
+
+
+def test_verify_names_a_file_that_lost_a_row(at: Relink, nights: Nights) -> None:
+    result = nights.run()
+    path = Path(str(result.report_directory)) / "accounts.csv"
+    path.write_bytes(b"\r\n".join(path.read_bytes().split(b"\r\n")[:-2]) + b"\r\n")
+    ended = at("report", "verify")
+    assert ended.code == 3
+    assert "accounts.csv: has 11 rows, the manifest says 12" in ended.out
+    assert "accounts.csv: its SHA-256 is not the manifest's" in ended.out
+
+
+def test_verify_is_not_deceived_by_a_manifest_that_was_changed_with_the_file(at: Relink, nights: Nights) -> None:
+    directory = Path(str(nights.run().report_directory))
+    table, manifest = directory / "accounts.csv", directory / "manifest.json"
+    table.write_bytes(table.read_bytes().replace(b"savings", b"spending", 1))
+    told = json.loads(manifest.read_bytes())
+    told["files"][table.name] |= {
+        "sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
+        "bytes": table.stat().st_size,
+    }
+    manifest.write_text(json.dumps(told))
+    ended = at("report", "verify", "--json")
+    assert ended.code == 3
+    assert ended.json["faults"] == [
+        f"{name}: is not what the run published; `relink backfill` writes it anew from the records"
+        for name in (table.name, manifest.name)
+    ]
+
+
+def test_verify_says_where_the_records_have_nothing_to_compare_with(at: Relink, published: Path) -> None:
+    ended = at("report", "verify", STAMP.run_id)
+    assert (ended.code, "the records have nothing to compare it with" in ended.out) == (0, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,16 @@ def test_request_asks_those_of_a_file(at_night: Relink, tonight: Nights, tmp_pat
     assert list(tonight.states()) == ["fcauth_2"]
 
 
+def test_who_settles_an_unknown_request_is_recorded(at_night: Relink, tonight: Nights) -> None:
+    tonight.world.faults.script("error_500_before", method="POST", times=3)
+    assert at_night("run").code == 4
+    ended = at_night("request", "--authorization", "fcauth_1", "--resolve-unknown", "--json")
+    assert (ended.code, ended.json["counts"]["result"]["created"]) == (0, 1)
+    first, second = [one for one in tonight.stored() if one.authorization_id == "fcauth_1"]
+    assert first.resolved_by == f"{getpass.getuser()} on {socket.gethostname()}"
+    assert (second.state, second.request.attempt) == ("created", 2)
+
+
 def test_collect_says_first_how_many_reads_it_will_spend(at_night: Relink, tonight: Nights) -> None:
     at_night("run")
     ended = at_night("collect", "--json")
@@ -158,7 +170,17 @@ def test_adopt_refuses_a_time_that_is_none(at_night: Relink, tonight: Nights, mo
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run"], ["request", "--customer", "cus_1"], ["collect"], ["adopt", "fcsess_x"], ["apply", "plan.json"]],
+    [
+        ["run"],
+        ["request", "--customer", "cus_1"],
+        ["collect"],
+        ["adopt", "fcsess_x"],
+        ["apply", "plan.json"],
+        ["backfill", "--from", "2026-01-01", "--to", "2026-01-02"],
+        ["resume", "20260101T033000Z-0001"],
+        ["retry", "20260101T033000Z-0001"],
+        ["prune"],
+    ],
 )
 def test_a_lock_that_is_held_ends_with_6(at_night: Relink, tonight: Nights, arguments: list[str]) -> None:
     if arguments[0] == "apply":
