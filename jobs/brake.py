@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.adapters import records
+from jobs.adapters.records import HeldPlan
 from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
 from reconcile.brakes import BrakeInputs, apply_brakes
 from reconcile.classify import flags
 from reconcile.errors import DecisionNeeded, ReportError, SettingsError
-from reconcile.model import AFFECTED, PLAN_LIFETIME, BreakageKey, NextStep
+from reconcile.model import AFFECTED, PLAN_LIFETIME, NextStep, Scope
 
 WEEK_DAYS = 7
 
@@ -24,8 +25,8 @@ def brake(wiring: Wiring, night: MerchantNight) -> None:
         DecisionNeeded: the hash given is of no plan that can be released now.
     """
     database, scope, stamp = wiring.database, night.merchant.scope, night.stamp
-    night.released = _released(wiring, night)
-    still_open = set() if night.breakages is None else {one.key for one in night.breakages.open}
+    plan = _released(wiring, night)
+    night.released = () if plan is None else plan.pairs
     night.brakes = apply_brakes(
         night.findings,
         wiring.brakes,
@@ -34,31 +35,44 @@ def brake(wiring: Wiring, night: MerchantNight) -> None:
             new_this_week=records.newly_affected_since(
                 database, scope, stamp.business_date - timedelta(days=WEEK_DAYS - 1)
             ),
-            released_authorizations={key.authorization_id for key in night.released if key in still_open},
+            released_authorizations=set() if plan is None else _let_go(plan, night),
             first_run=not records.has_base_for_brakes(database, scope),
             live=scope.mode == "live",
         ),
     )
 
 
-def _released(wiring: Wiring, night: MerchantNight) -> tuple[BreakageKey, ...]:
-    """The pairs of the plan whose hash this command was given, as far as they are this merchant's."""
+def _let_go(plan: HeldPlan, night: MerchantNight) -> set[str]:
+    """The authorizations whose request is tonight about what a person let go.
+
+    A released outage that is still open was chosen before all others of its authorization, so it is chosen again, unless another one
+    opened since: that one nobody has looked at.
+    """
+    still_open = () if night.breakages is None else night.breakages.open
+    let_go = {one.key.authorization_id for one in still_open if one.key in plan.pairs}
+    return let_go - {
+        one.key.authorization_id for one in still_open if one.key not in plan.pairs and one.opened_at > plan.created_at
+    }
+
+
+def _released(wiring: Wiring, night: MerchantNight) -> HeldPlan | None:
+    """The plan whose hash this command was given, if it is this merchant's."""
     plan_hash = night.work.released_brake
     if plan_hash is None or night.drop_released:
-        return ()
+        return None
     plan = records.held_plan(wiring.database, plan_hash)
     if plan is None and len(wiring.merchants) > 1:
-        return ()  # it may be what another merchant's dropped accounts wait for; `nightly` refuses what nobody knows
+        return None  # it may be what another merchant's dropped accounts wait for; `nightly` refuses what nobody knows
     if plan is None:
         raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
-    if (plan.merchant, plan.mode) != (night.merchant.scope.merchant, night.merchant.scope.mode):
-        return ()
+    if Scope(plan.merchant, plan.mode) != night.merchant.scope:
+        return None
     spent = plan.released_at is not None and plan.released_by_run not in night.work.resumes
     if spent or wiring.clock() - plan.created_at >= PLAN_LIFETIME:
         raise DecisionNeeded(
             f"plan {plan_hash} was released before or is older than 24 hours: run again and decide on the new plan"
         )
-    return plan.pairs
+    return plan
 
 
 def record_brakes(wiring: Wiring, night: MerchantNight) -> None:

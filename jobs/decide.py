@@ -94,7 +94,7 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
     matched = [*records.successors(wiring.database, scope), *night.successors]
     successors = moved_accounts(matched, night.twins)
     moved = {old: new for old, new in successors.items() if old != new}
-    night.quiet = wiring.why_quiet()
+    night.quiet = night.silence or wiring.why_quiet()
     inputs = PlanInputs(
         scope=scope,
         stamp=stamp,

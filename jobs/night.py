@@ -117,6 +117,7 @@ class MerchantNight:
     accounts: pd.DataFrame = field(default_factory=pd.DataFrame)
     ledger: pd.DataFrame = field(default_factory=pd.DataFrame)
     suppressed_ids: frozenset[str] = frozenset()
+    silence: str | None = None
     quiet: str | None = None
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     history_changed: pd.DataFrame = field(default_factory=pd.DataFrame)

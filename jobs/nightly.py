@@ -33,6 +33,7 @@ from jobs.snapshot import obtain_snapshot
 from jobs.traces import Span, span, tracing
 from jobs.wiring import Wiring
 from jobs.work import Work
+from reconcile.brakes import may_be_decision_hash
 from reconcile.errors import DatabaseError, DecisionNeeded, LeaseLost, ModeMismatch, RelinkError
 from reconcile.masking import mask
 from reconcile.model import RunStamp, Scope, State
@@ -134,6 +135,8 @@ def _run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None, tol
     clock = _StageClock(wiring, stamp)
     nights = [MerchantNight(merchant=merchant, work=work, stamp=stamp) for merchant in wiring.merchants]
     try:
+        if work.released_brake is not None:
+            _narrow_to_released(wiring, nights, work.released_brake)
         worst = max((_one_merchant(wiring, night, clock) for night in nights), key=_rank_of, default=0)
         result = _report(wiring, work, stamp, nights, clock, worst)
     except KeyboardInterrupt as signal:
@@ -259,6 +262,7 @@ def _report(
         worst = min(worst, 2, key=SEVERITY.index)
     if work.released_brake is not None and not any(night.drop_released or night.released for night in nights):
         worst = min(worst, DecisionNeeded.exit_code, key=SEVERITY.index)
+        why = why or f"nothing was released: no brake has the hash {work.released_brake}"
     with clock.stage("report"):
         if wiring.lease is not None:
             wiring.lease.prove()  # else a run that slept would publish totals over what another one did meanwhile
@@ -317,6 +321,23 @@ def _finished_already(wiring: Wiring, work: Work, stamp: RunStamp) -> RunResult 
     return RunResult(stamp, 0, True, directory, already_finished=before.run_id)
 
 
+def _narrow_to_released(wiring: Wiring, nights: Sequence[MerchantNight], plan_hash: str) -> None:
+    """On a date that is finished, let a release be of the merchant alone whose plan it is.
+
+    Raises:
+        DecisionNeeded: nothing has this hash, so that a slip is not taken for leave to run a finished date once more.
+    """
+    plan = records.held_plan(wiring.database, plan_hash)
+    if plan is None and not may_be_decision_hash(plan_hash):
+        raise DecisionNeeded(f"no held plan has the hash {plan_hash}: see `relink status` for those that wait")
+    finished = records.complete_run_on(wiring.database, nights[0].stamp.business_date)
+    if finished is None:
+        return
+    for night in nights:
+        if plan is None or night.merchant.scope != Scope(plan.merchant, plan.mode):
+            night.silence = f"since run {finished.run_id} finished this date and only what was released is carried out"
+
+
 def _start(wiring: Wiring, work: Work, stamp: RunStamp) -> None:
     from jobs.settings import settings_for_record
 
@@ -333,6 +354,15 @@ def _start(wiring: Wiring, work: Work, stamp: RunStamp) -> None:
     )
 
 
+def _was_held(night: MerchantNight) -> bool:
+    """Whether a brake kept this night from being one that later ones are compared with.
+
+    What a command was given is all that its plan may hold; a brake on the others has held them all the same.
+    """
+    held = night.brakes.held_authorizations if night.work.agreed is not None else night.plan.held
+    return bool(held) and night.work.sends
+
+
 def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
     scope, stamp = night.merchant.scope, night.stamp
     findings = {} if not night.complete else night.findings["finding"].value_counts().to_dict()
@@ -342,7 +372,7 @@ def _record_merchant(wiring: Wiring, night: MerchantNight) -> None:
         scope,
         snapshot_id=night.snapshot_id,
         complete=night.complete and night.why is None,
-        held=bool(night.plan.held) and night.work.sends,
+        held=_was_held(night),
         why=mask(night.why or "; ".join(night.brakes.reasons)) or None,
         counts={
             "findings": findings,

@@ -16,6 +16,7 @@ from reconcile.frames import values_of
 from reconcile.model import AFFECTED, Scope
 from reconcile.policy import BrakePolicy
 
+DECISION_HASH_DIGITS = 24
 SMALLEST_INSTITUTION = 20
 """Below so many open ledger accounts, a share of an institution says nothing."""
 
@@ -155,4 +156,9 @@ def check_account_drop(
 def decision_hash(what: str, scope: Scope, items: Sequence[str]) -> str:
     """A hash that stands for exactly these items of one merchant, so that an override cannot release others."""
     text = json.dumps([what, scope.merchant, scope.mode, list(items)], separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(text.encode()).hexdigest()[:DECISION_HASH_DIGITS]
+
+
+def may_be_decision_hash(given: str) -> bool:
+    """Whether a text is as long as such a hash; that of a held plan is longer."""
+    return len(given) == DECISION_HASH_DIGITS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from jobs.work import Work
 from reconcile.errors import LeaseLost
 from reconcile.model import Scope
 from tests.jobs.conftest import MakeNights
-from tests.jobs.nights import Nights, assert_ties, small_world, steps, table
+from tests.jobs.nights import Nights, assert_ties, ledger_of, small_world, steps, table
 
 BRAKES: dict[str, Any] = {
     "minimum": 3,
@@ -180,32 +181,109 @@ def test_a_dry_run_shows_the_hold_and_stores_no_plan(held_nights: Nights) -> Non
     assert not (held_nights.reports / "_plans").exists()
 
 
-def test_a_first_live_run_is_held_until_released(make_nights: MakeNights) -> None:
+RunLive = Callable[[Work], RunResult]
+
+
+@pytest.fixture
+def live(make_nights: MakeNights) -> tuple[Nights, RunLive]:
     """A stand-in never meets a live key through the settings, so the merchant is made live behind them."""
     world = small_world(customers=4, broken=[1, 2], accounts=1, livemode=True)
     nights = make_nights(world)
     nights.sections["brakes"] = BRAKES
     world.add_key("rk_live_simulator")
     limiter = RateLimiter(requests_per_second=5000, endpoint_requests_per_second=5000)
-    live = StripeGateway(
+    gateway = StripeGateway(
         "rk_live_simulator", api_base=nights.server.base_url, api_version="2026-09-30.preview", limiter=limiter
     )
 
     def run_live(work: Work) -> RunResult:
+        holder = None if work.dry_run else work.command
         with wire(
-            nights.settings(), nights.environment, holder=work.command, clock=nights.now, sleep=lambda _: None
+            nights.settings(), nights.environment, holder=holder, clock=nights.now, sleep=lambda _: None
         ) as wiring:
-            merchants = tuple(replace(one, scope=Scope("main", "live"), gateway=live) for one in wiring.merchants)
+            merchants = tuple(replace(one, scope=Scope("main", "live"), gateway=gateway) for one in wiring.merchants)
             return run_night(replace(wiring, merchants=merchants), work)
 
+    return nights, run_live
+
+
+def test_a_first_live_run_is_held_until_released(live: tuple[Nights, RunLive]) -> None:
+    nights, run_live = live
     first = run_live(Work("run"))
     assert (first.exit_code, nights.posts()) == (5, 0)
-    world.advance(days=1)
+    nights.world.advance(days=1)
     second = run_live(Work("run"))
     assert (second.exit_code, nights.posts()) == (5, 0)
     released = run_live(Work("run", released_brake=second.nights[0].held_plan_hash))
     assert nights.posts() == 2
     assert released.summary["sent"] == 2
+
+
+def test_a_plan_that_is_carried_out_first_lifts_no_hold_of_a_first_live_run(live: tuple[Nights, RunLive]) -> None:
+    """The plan of a first live run is empty, since all is held, and to carry that out decides nothing about anybody."""
+    nights, run_live = live
+    planned = run_live(Work("plan", dry_run=True))
+    assert planned.nights[0].plan.requests == ()
+    assert run_live(Work("apply", agreed={"main": planned.nights[0].plan.requests})).exit_code == 0
+    nights.world.advance(days=1)
+    assert (run_live(Work("run")).exit_code, nights.posts()) == (5, 0)
+
+
+@pytest.fixture
+def two_merchants(make_nights: MakeNights) -> Nights:
+    """Two merchants with ten customers each; on a finished date the first one's five that broke at once are held."""
+    world = small_world(customers=10, broken=[], accounts=1)
+    nights = make_nights(world)
+    nights.sections["brakes"] = BRAKES
+    nights.merchants = [{"name": "one"}, {"name": "two", "api_key_env": "KEY_TWO"}]
+    world.add_key("rk_test_two")
+    nights.environment |= {"KEY_TWO": "rk_test_two"}
+    theirs = [row for row in ledger_of(world, "two") if row["account_id"] not in {f"fca_{n}_1" for n in range(2, 7)}]
+    nights.load_ledger([*ledger_of(world, "one"), *theirs])
+    assert nights.run().exit_code == 0
+    world.advance(days=1)
+    for number in range(2, 7):
+        world.break_authorization(f"fcauth_{number}")
+    return nights
+
+
+def test_a_release_on_a_finished_date_asks_nobody_of_another_merchant(two_merchants: Nights) -> None:
+    held = two_merchants.run()
+    assert (held.exit_code, two_merchants.posts()) == (5, 0)
+    two_merchants.world.break_authorization("fcauth_8")
+    released = release(two_merchants, held)
+    asked = [(row["merchant"], row["authorization_id"]) for row in table(released, "relink_requests")]
+    assert [one for one in asked if one[0] == "two"] == []
+    assert {("one", f"fcauth_{number}") for number in range(2, 7)} <= set(asked)
+    two_merchants.world.advance(days=1)
+    asked = [(row["merchant"], row["authorization_id"]) for row in table(two_merchants.run(), "relink_requests")]
+    assert ("two", "fcauth_8") in asked
+
+
+@pytest.mark.parametrize("slip", ["0" * 64, "0" * 24, "none"])
+def test_a_hash_that_nothing_has_does_not_run_a_finished_date_once_more(two_merchants: Nights, slip: str) -> None:
+    two_merchants.run()
+    two_merchants.world.break_authorization("fcauth_8")
+    refused = two_merchants.run(Work("run", released_brake=slip))
+    assert (refused.exit_code, two_merchants.posts()) == (5, 0)
+    assert f"has the hash {slip}" in str(refused.why)
+
+
+def test_what_broke_since_a_plan_was_held_is_not_released_with_it(held_nights: Nights) -> None:
+    """Five lack permissions and are held; then their logins break, which nobody has looked at."""
+    for number in range(2, 7):
+        held_nights.world.heal_authorization(f"fcauth_{number}")
+        held_nights.world.set_permissions(f"fca_{number}_1", ["balances"])
+    rows = [row | {"required_permissions": "balances,transactions"} for row in ledger_of(held_nights.world)]
+    held_nights.load_ledger(rows)
+    held = held_nights.run()
+    assert {str(one.breakage.kind) for one in held.nights[0].plan.held} == {"permissions"}
+    held_nights.world.advance(hours=1)
+    for number in range(2, 7):
+        held_nights.world.break_authorization(f"fcauth_{number}")
+    released = release(held_nights, held)
+    assert (released.exit_code, held_nights.posts()) == (5, 1)
+    assert {str(one.breakage.kind) for one in released.nights[0].plan.held} == {"connection"}
 
 
 def test_a_release_is_for_its_outage_and_not_for_the_next_one(held_nights: Nights) -> None:

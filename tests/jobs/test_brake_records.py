@@ -19,7 +19,7 @@ from jobs.settings import parse_settings
 from jobs.wiring import Wiring, wire
 from jobs.work import Work
 from reconcile.errors import DecisionNeeded, ReportError
-from reconcile.model import Plan, Scope
+from reconcile.model import BreakageKey, Plan, Scope
 from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, RUN_ID, SCOPE, breakage, key, relink_request
 from tests.reconcile.test_brakes import findings
 
@@ -208,8 +208,20 @@ def test_the_base_of_the_brakes_is_what_other_nights_told(wiring: Wiring) -> Non
     assert "3 of 10 accounts broke within seven days" in night.brakes.reasons[0]
 
 
-@pytest.mark.parametrize("still_open", [True, False])
-def test_a_release_is_for_outages_that_still_are(wiring: Wiring, still_open: bool) -> None:
+@pytest.mark.parametrize(
+    ("open_now", "is_let_go"),
+    [
+        ([("connection", 1, -2)], True),
+        ([("connection", 2, 0)], False),
+        ([("connection", 1, -2), ("permissions", 1, -2)], True),
+        ([("connection", 1, -2), ("permissions", 1, -1)], True),
+        ([("connection", 1, -2), ("permissions", 1, 0)], False),
+    ],
+    ids=["as held", "a later one", "beside an older one", "beside one of the same night", "beside a newer one"],
+)
+def test_a_release_is_for_outages_that_still_are_and_none_that_came_since(
+    wiring: Wiring, open_now: list[tuple[str, int, int]], is_let_go: bool
+) -> None:
     from reconcile.breakages import BreakageStep
 
     named = {"newly_broken_share": 0.1, "institution_share": 1.0, "minimum": 1, "newly_broken_share_7d": 1.0}
@@ -218,8 +230,11 @@ def test_a_release_is_for_outages_that_still_are(wiring: Wiring, still_open: boo
     records.finish_run(wiring.database, RUN_ID, records.COMPLETE, AT, 0)
     hold(wiring)
     night = night_of(wired, RELEASING)
-    open_now = (breakage(key=key("fcauth_0", number=1 if still_open else 2)),)
-    night.breakages = BreakageStep(open=open_now, opened=(), closed=())
+    outages = [
+        breakage(key=BreakageKey("fcauth_0", kind, number), opened_at=AT + hours * HOUR)
+        for kind, number, hours in open_now
+    ]
+    night.breakages = BreakageStep(open=tuple(outages), opened=(), closed=())
     brake(wired, night)
-    assert ("fcauth_0" in night.brakes.held_authorizations) is not still_open
+    assert ("fcauth_0" in night.brakes.held_authorizations) is not is_let_go
     assert {"fcauth_1", "fcauth_2"} <= night.brakes.held_authorizations
