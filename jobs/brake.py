@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.adapters import records
-from jobs.adapters.records import HeldPlan
 from jobs.night import MerchantNight
 from jobs.plan_file import MerchantPlan, PlanFile, write_plan
 from jobs.wiring import Wiring
@@ -42,7 +41,7 @@ def brake(wiring: Wiring, night: MerchantNight) -> None:
     )
 
 
-def _let_go(plan: HeldPlan, night: MerchantNight) -> set[str]:
+def _let_go(plan: records.HeldPlan, night: MerchantNight) -> set[str]:
     """The authorizations whose request is tonight about what a person let go.
 
     A released outage that is still open was chosen before all others of its authorization, so it is chosen again, unless another one
@@ -55,7 +54,7 @@ def _let_go(plan: HeldPlan, night: MerchantNight) -> set[str]:
     }
 
 
-def _released(wiring: Wiring, night: MerchantNight) -> HeldPlan | None:
+def _released(wiring: Wiring, night: MerchantNight) -> records.HeldPlan | None:
     """The plan whose hash this command was given, if it is this merchant's."""
     plan_hash = night.work.released_brake
     if plan_hash is None or night.drop_released:

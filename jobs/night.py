@@ -100,7 +100,7 @@ class Listed:
 @dataclass(slots=True)
 class MerchantNight:
     """What one run has learnt and done for one merchant; a stage reads what earlier ones filled in. `only` are the authorizations that the
-    command is about, None for all. Of a million accounts each frame takes some 200 MiB, so one that no later stage reads is dropped: `accounts`,
+    command is about, None for all. `silence` is why nobody of the merchant is asked by this run, whatever the time. Of a million accounts each frame takes some 200 MiB, so one that no later stage reads is dropped: `accounts`,
     `ledger` and `history` hold nothing once `findings` do, and `history_changed` nothing once it is recorded."""
 
     merchant: Merchant

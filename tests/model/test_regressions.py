@@ -24,6 +24,20 @@ FOUND: dict[str, tuple[Rules, list[tuple[str, dict[str, Any]]]]] = {
             ("run", {}),
         ],
     ),
+    "the session of an attempt that was settled without it was taken for that of the next one": (
+        Rules(),
+        [
+            ("break_authorization", {"authorization": 0}),
+            ("storm", {"kind": 5, "rate": 1.0, "reads": False}),
+            ("run", {}),
+            ("wait", {"hours": 25}),
+            ("run", {}),
+            ("quiet", {}),
+            ("answer", {"session": 0, "how": "whole"}),
+            ("wait", {"hours": 24}),
+            ("run", {}),
+        ],
+    ),
 }
 
 

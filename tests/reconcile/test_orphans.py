@@ -97,6 +97,18 @@ def test_neither_two_sessions_nor_two_requests_are_guessed_about() -> None:
     assert foreign([seen()], requests) == {"fcsess_1": "it may be what any of the requests req_1, req_2 asked for"}
 
 
+def test_a_request_that_was_settled_without_its_session_is_a_rival() -> None:
+    settled = lost(1, resolved_at=ASKED_AT + timedelta(hours=12), resolved_by="a person")
+    assert found([seen()], [settled, lost(2)]) == {}
+    assert foreign([seen()], [settled, lost(2)]) == {
+        "fcsess_1": "it may be what any of the requests req_1, req_2 asked for"
+    }
+    assert foreign([seen()], [settled]) == {
+        "fcsess_1": "it may be what request req_1 asked for, which was settled by a person"
+    }
+    assert found([seen("fcsess_1", 1), seen("fcsess_2", 0, "relink-2")], [settled, lost(2)]) == {"fcsess_2": "req_2"}
+
+
 def test_the_key_decides_and_leaves_the_rest_to_the_others() -> None:
     requests = [lost(1), lost(2, breakage=BreakageKey("fcauth_1", "permissions", 1))]
     assert found([seen("fcsess_1", 0, "relink-2"), seen("fcsess_2")], requests) == {
