@@ -99,7 +99,8 @@ def _read_listed(wiring: Wiring, night: MerchantNight, sessions: Sequence[Listed
     results: list[Adoption] = []
     failures = 0
     for number, one in enumerate(sessions, start=1):
-        request_id = f"{night.stamp.run_id}-{night.merchant.scope.merchant}-listed-{number:05d}"
+        # No merchant can be called so that a request of theirs has this id: theirs end in digits alone.
+        request_id = f"{night.stamp.run_id}-{night.merchant.scope.merchant}-listed{number:05d}"
         requested_at = one.requested_at or night.stamp.as_of
         try:
             adoption = _adopt(wiring, night, one.session_id, request_id, requested_at, LISTED)
@@ -150,7 +151,8 @@ def _adopt(
         return Adoption(
             session_id, "refused", "a request of its authorization still waits for Stripe's answer; run again later"
         )
-    if _settles_unknown(wiring, night, session):
+    # What a list names may be any session of the merchant's; only a person who names one has looked for what was lost.
+    if origin != LISTED and _settles_unknown(wiring, night, session):
         return Adoption(session_id, "adopted", "it is what an unknown request made")
     request = _request(wiring, night, session, rows, request_id, origin)
 
@@ -178,10 +180,13 @@ def _settles_unknown(wiring: Wiring, night: MerchantNight, session: SessionRecor
 
     Whoever names it has found it at Stripe; counting it as a further attempt would count one contact twice.
     """
+    found = {
+        one.stored.request.request_id for one in night.found
+    }  # by an event, to be recorded with tonight's decisions
     unknown = [
         stored
         for stored in records.unknown_requests(wiring.database, night.merchant.scope)
-        if fits_request(stored, session)
+        if stored.request.request_id not in found and fits_request(stored, session)
     ]
     if len(unknown) != 1:
         return False

@@ -122,7 +122,8 @@ def plan_requests(wiring: Wiring, night: MerchantNight) -> None:
         waiting = sum(decision.detail.startswith(night.quiet) for decision in night.plan.decisions)
         logger.warning("%s: nobody is contacted; %d requests wait for the next run", night.quiet, waiting)
     if work.retries is not None:
-        _list_those_left_out(night, work.retries.values())
+        mine = records.requests_by_id(wiring.database, scope, work.retries)
+        _list_those_left_out(night, {one.authorization_id for one in mine})
 
 
 def _moment_of_offers(wiring: Wiring, night: MerchantNight, stored: Sequence[StoredRequest]) -> datetime:

@@ -314,11 +314,19 @@ def _finished_already(wiring: Wiring, work: Work, stamp: RunStamp) -> RunResult 
     before = records.complete_run_on(wiring.database, stamp.business_date)
     if before is None:
         return None
+    code, why = 0, None
     for merchant in wiring.merchants:
-        settle(wiring, MerchantNight(merchant=merchant, work=work, stamp=stamp))
+        try:
+            settle(wiring, MerchantNight(merchant=merchant, work=work, stamp=stamp))
+        except (DatabaseError, LeaseLost):
+            raise
+        except RelinkError as error:
+            # The keys of the other merchants' requests grow old meanwhile.
+            logger.error("what merchant %s left could not be settled: %s", merchant.scope.merchant, error)
+            code, why = min(code, error.exit_code, key=SEVERITY.index), str(error)
     logger.info("business date %s was finished by run %s; nothing is sent again", stamp.business_date, before.run_id)
     directory = None if before.report_directory is None else Path(before.report_directory)
-    return RunResult(stamp, 0, True, directory, already_finished=before.run_id)
+    return RunResult(stamp, code, True, directory, why=why, already_finished=before.run_id)
 
 
 def _narrow_to_released(wiring: Wiring, nights: Sequence[MerchantNight], plan_hash: str) -> None:

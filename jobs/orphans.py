@@ -54,6 +54,8 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
     unknown = records.sessionless_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT)
     unsettled = [*unknown, *waiting]
     ours = frozenset(values_of(night.accounts["authorization_id"])) - {None}
+    # Also where a new authorization has taken over every account of the one that was asked about.
+    ours |= {stored.authorization_id for stored in unsettled}
     # A session that the merchant's list names is read and judged by that.
     explained = followed | {one.session_id for one in listed} | (night.listed.ids if night.listed else frozenset())
     chosen = worth_reading(hints, explained, unsettled, _troubled(night), ours, stamp)

@@ -241,6 +241,7 @@ class _Refresher:
             RefreshState(stored.state),
             state,
             self._wiring.clock(),
+            fence=None if state == RefreshState.ASKED else self._wiring.fence,
             **more,
         )
 

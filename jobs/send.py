@@ -186,4 +186,6 @@ def _record_failure(wiring: Wiring, stored: StoredRequest, failure: CallFailure,
         records.record_no_answer(wiring.database, request_id, calls=failure.wire_attempts, **error)
         return
     now = wiring.clock()
-    records.record_result(wiring.database, request_id, state, now, calls=failure.wire_attempts, **error)
+    records.record_result(
+        wiring.database, request_id, state, now, calls=failure.wire_attempts, fence=wiring.fence, **error
+    )

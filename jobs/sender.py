@@ -195,7 +195,14 @@ class Sender:
         request_id, database = stored.request.request_id, self._wiring.database
         if tries == 0:
             why = "the sending was stopped before it went out"
-            records.record_result(database, request_id, State.NOT_SENT, self._wiring.clock(), error_message=why)
+            records.record_result(
+                database,
+                request_id,
+                State.NOT_SENT,
+                self._wiring.clock(),
+                error_message=why,
+                fence=self._wiring.fence,
+            )
         else:
             why = "the sending was stopped between two tries"
             records.record_no_answer(database, request_id, calls=tries, error_type="stopped", error_message=why)

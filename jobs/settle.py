@@ -88,4 +88,5 @@ def record_unknown(wiring: Wiring, stored: StoredRequest) -> None:
         wiring.clock(),
         error_type="key_expired",
         error_message="the answer was lost and the idempotency key is too old to ask again",
+        fence=wiring.fence,
     )

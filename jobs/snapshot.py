@@ -288,13 +288,18 @@ def _full(
     )
     drift = None
     if last is None:
-        night.hints = Hints(read_to=pulled.taken_at)
+        night.hints = Hints(read_to=_began(pulled))
     else:
         drift = _look_back(wiring, night, last, base, pulled)
     facts = PullFacts("full", choice.why, night.expected_reads, accounts_read=len(pulled.accounts), drift=drift)
     return _Obtained(
         pulled.accounts, pulled.taken_at, pulled.completed_at, facts, pulled.server_at, gateway.server_now()
     )
+
+
+def _began(pulled: Pulled) -> datetime:
+    """When the pull began, by Stripe's clock where this machine's is ahead of it: events are dated by Stripe."""
+    return min(pulled.taken_at, pulled.server_at or pulled.taken_at)
 
 
 def _before(wiring: Wiring, last: records.SnapshotRecord) -> pd.DataFrame | None:
@@ -315,7 +320,7 @@ def _look_back(
     scope = night.merchant.scope
     read_to = records.events_read_to(wiring.database, scope)
     if last.obtained != "incremental" or base is None or last.server_from is None or last.server_to is None:
-        night.hints = read_hints(night, last.taken_at, read_to, pulled.taken_at)
+        night.hints = read_hints(night, last.taken_at, read_to, _began(pulled))
         return None
     hints_since, oldest = hints_from(night, last.taken_at, read_to), night.stamp.as_of - EVENTS_KEPT
     try:
@@ -324,7 +329,7 @@ def _look_back(
         logger.warning("events could not be read, so dates are upper bounds tonight and drift is not known: %s", failed)
         night.hints = Hints(read_to=hints_since)
         return None
-    night.hints = hints_of(events, last.taken_at, pulled.taken_at)
+    night.hints = hints_of(events, last.taken_at, _began(pulled))
     if last.server_from - OVERLAP < oldest:
         return None
     drift = tuple(drifted(base, pulled.accounts, read_changes(events, base, last.server_to, ())))

@@ -118,16 +118,19 @@ def record_refresh_result(
     calls: int = 0,
     not_before_at: datetime | None = None,
     error: Mapping[str, Any] | None = None,
+    fence: LeaseToken | None = None,
 ) -> None:
     """Record what became of a refresh: an end, or `planned` and `attempting` for one that goes on, with why.
 
     Args:
+        fence: the lease, proved in the same transaction; given for all but what Stripe took on.
         before: the state it must be in.
         seen: what Stripe said of its features in the same breath.
         calls: wire attempts, added to the earlier ones.
 
     Raises:
         ContactTaken: somebody else has brought it further meanwhile.
+        LeaseLost: another run took over.
     """
     values: dict[str, Any] = {"state": str(state), "calls": refreshes.c.calls + calls, "not_before_at": not_before_at}
     values |= dict.fromkeys(("error_type", "error_code", "error_message", "http_status", "stripe_request_id"))
@@ -140,6 +143,8 @@ def record_refresh_result(
         values["features"] = list(features)
 
     def work(connection: Connection) -> None:
+        if fence is not None:
+            require_token(connection, fence)
         _step(connection, refresh_id, before, values)
         _add_checks(connection, run_id, refresh_id, seen or {}, at)
 

@@ -125,10 +125,13 @@ def record_result(
     http_status: int | None = None,
     stripe_request_id: str | None = None,
     requested_at: datetime | None = None,
+    fence: LeaseToken | None = None,
 ) -> None:
     """Record what became of a request that was being attempted; saying the same again changes nothing.
 
     Args:
+        fence: the lease, proved in the same transaction; given for all but `created`, since a run that was taken over must not end what the
+            other one is asking again, which then could not record the session that this makes.
         state: created, rejected or unknown; not_sent only where nothing of it can have left this host.
         calls: wire attempts, added to those of earlier runs.
         requested_at: when Stripe was asked; without it, when the first attempt began.
@@ -143,6 +146,8 @@ def record_result(
         values["requested_at"] = requests.c.attempting_at
 
     def work(connection: Connection) -> None:
+        if fence is not None:
+            require_token(connection, fence)
         row = _find(connection, request_id)
         if row.state == state and row.session_id == session_id and row.answered_at is not None:
             return

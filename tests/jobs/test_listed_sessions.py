@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,12 +16,15 @@ from jobs.backfill import DateResult, Only, backfill
 from jobs.history import history
 from jobs.nightly import RunResult
 from jobs.settings import parse_settings, settings_hash
+from jobs.simulator.behaviour import Behaviour
 from jobs.wiring import wire
 from jobs.work import Work
 from reconcile.errors import SettingsError
 from reports.notice import RunEnd, notice
+from tests.jobs.conftest import MakeNights
 from tests.jobs.dying import die
-from tests.jobs.nights import SCOPE, Nights, assert_ties, make_session, outcomes, steps, table
+from tests.jobs.losing import lose, made_for
+from tests.jobs.nights import SCOPE, Nights, assert_ties, make_session, outcomes, small_world, steps, table
 from tests.jobs.rough_month import files_of
 
 QUERY = "SELECT session_id, requested_at FROM portal_sessions"
@@ -214,3 +218,37 @@ def test_a_query_that_writes_is_refused_and_none_leaves_the_hash_of_before() -> 
         parse_settings({"ledger": {"sessions_query": "DELETE FROM x"}})
     plain, listed = parse_settings({}), parse_settings({"ledger": {"sessions_query": "SELECT 1 AS session_id"}})
     assert settings_hash(plain, plain.merchants[0]) != settings_hash(listed, listed.merchants[0])
+
+
+# Beside a request whose answer was lost
+
+
+def test_a_listed_session_does_not_displace_what_an_event_proves(make_nights: MakeNights) -> None:
+    """The event of the creation names the key of our own request; the portal's session is another one."""
+    behaviour = replace(Behaviour.quiet(), session_creation_emits_event=True)
+    nights = make_nights(small_world(behaviour=behaviour, customers=2, broken=[1]))
+    ours = lose(nights)
+    nights.world.advance(hours=10)
+    theirs = made_elsewhere(nights, "fcauth_1")
+    portal(nights, (theirs, nights.now().isoformat()))
+    nights.world.advance(hours=14)
+    assert nights.run().exit_code == 0
+    assert {one.request.origin: one.session_id for one in nights.stored()} == {"run": ours, "sessions_query": theirs}
+
+
+def test_a_listed_session_settles_nothing_that_waits_for_a_person(make_nights: MakeNights) -> None:
+    """It was made and cancelled ten days before the mail of which nobody knows whether it went out."""
+    nights = make_nights(small_world(customers=2, broken=[1]))
+    mail = {"delivery": "hosted_email", "return_url": "https://example.com/back"}
+    nights.sections["relink"] = mail | {"cooldown_days": 2}
+    hosted = {"ui_mode": "hosted", "hosted[delivery_method]": "email", "return_url": mail["return_url"]}
+    theirs = make_session(nights.server.base_url, "cus_1", "fcauth_1", **hosted)
+    made_at = nights.now()
+    nights.world.answer(theirs, "cancelled")
+    nights.world.advance(days=10)
+    lose(nights)
+    portal(nights, (theirs, made_at.isoformat()))
+    for _ in range(6):
+        nights.next_night()
+    assert len(made_for(nights, "fcauth_1")) == 2, "the portal's and ours"
+    assert [str(one.state) for one in nights.stored() if one.request.origin == "run"] == ["unknown"]

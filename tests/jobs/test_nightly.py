@@ -11,6 +11,7 @@ import pytest
 
 from jobs.adapters import records
 from jobs.adapters.database import open_database
+from jobs.resumption import work_to_retry
 from jobs.selection import Selection
 from jobs.simulator.server import SimulatorServer
 from jobs.simulator.world import World
@@ -19,7 +20,7 @@ from jobs.work import Work
 from reconcile.errors import AlreadyRunning, ReportError
 from reconcile.model import Scope
 from tests.jobs.conftest import MakeNights
-from tests.jobs.nights import Nights, add_customer, assert_ties, ledger_of, small_world, table
+from tests.jobs.nights import KEY, Nights, add_customer, assert_ties, ledger_of, small_world, table
 
 
 def test_a_second_run_of_a_finished_date_does_nothing(both_nights: Nights) -> None:
@@ -242,6 +243,28 @@ def two(tmp_path: Path) -> object:
     second.break_authorization("fcauth_11")
     with SimulatorServer(first, other_worlds=[second]) as server:
         yield Two(first, second, server, tmp_path)
+
+
+def test_trouble_of_one_merchant_keeps_no_other_of_a_finished_date_from_being_settled(two: Two) -> None:
+    for world in (two.nights.world, two.second):
+        world.faults.script("error_503", method="POST", times=3)
+    assert two.nights.run().exit_code == 4
+    two.nights.world.revoke_key(KEY)
+    two.advance(0.1)
+    again = two.nights.run()
+    assert (again.exit_code, again.already_finished is not None, "key" in str(again.why)) == (3, True, True)
+    assert len(two.second.effects) == 1
+
+
+def test_what_a_retry_leaves_out_is_told_of_its_own_merchant_alone(two: Two) -> None:
+    two.nights.world.delete_customer("cus_1")
+    refused = two.nights.run()
+    with open_database(two.nights.database_url) as database:
+        work = work_to_retry(database, refused.run_id)
+    assert work is not None
+    two.advance(0.1)
+    told = {night.merchant.scope.merchant: night.skipped for night in two.nights.run(work).nights}
+    assert told["other"] == []
 
 
 def test_each_merchant_is_asked_under_its_own_key(two: Two) -> None:

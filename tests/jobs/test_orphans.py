@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,20 +22,8 @@ from jobs.simulator.model import Holder
 from jobs.standing import standing
 from jobs.work import Work
 from tests.jobs.conftest import MakeNights
+from tests.jobs.losing import lose, made_for
 from tests.jobs.nights import SCOPE, Nights, assert_ties, make_session, small_world, steps, table
-
-
-def lose(nights: Nights, *, days: float = 0) -> str:
-    """A night in which the answer to the first POST is a 500 after the effect; returns the session that nobody knows."""
-    nights.world.faults.script("error_500_after", method="POST", times=3)
-    assert nights.run().exit_code == 4
-    assert nights.states()["fcauth_1"] == "unknown"
-    nights.world.advance(days=days)
-    return made_for(nights, "fcauth_1")[-1]
-
-
-def made_for(nights: Nights, authorization_id: str) -> list[str]:
-    return [one.session_id for one in nights.world.effects if one.authorization_id == authorization_id]
 
 
 def orphans_of(result: RunResult) -> dict[str, Any]:
@@ -338,3 +327,32 @@ def test_what_is_too_much_for_one_night_waits_for_the_next(nights: Nights, monke
         assert searches(result) == 1
         seen.append(set(orphans_of(result)["foreign"]))
     assert seen == [set(made[:1]), set(made[:2]), set(made)]
+
+
+@pytest.mark.parametrize("keeps_ids", [False, True])
+def test_a_lost_session_is_found_although_a_new_authorization_took_the_accounts_over(
+    make_nights: MakeNights, keeps_ids: bool
+) -> None:
+    behaviour = replace(Behaviour.quiet(), session_creation_emits_event=True)
+    nights = make_nights(small_world(behaviour=behaviour, customers=2, broken=[1]))
+    session_id = lose(nights)
+    nights.world.advance(hours=2)
+    nights.world.answer(session_id, "new_authorization", keep_account_ids=keeps_ids)
+    nights.world.advance(hours=22)
+    assert orphans_of(nights.run())["found"] == 1
+    assert nights.by_authorization()["fcauth_1"].session_id == session_id
+
+
+@pytest.mark.parametrize("hours_ahead", [-6, 0, 6])
+def test_no_event_is_passed_over_because_our_clock_was_wrong_for_a_night(
+    make_nights: MakeNights, hours_ahead: float
+) -> None:
+    nights = make_nights(small_world(customers=2, broken=[1]))
+    nights.sections["relink"] = {"delivery": "hosted_email", "return_url": "https://example.com/back"}
+    session_id = lose(nights, days=1)
+    nights.run(clock=lambda: nights.now() + timedelta(hours=hours_ahead))
+    nights.world.advance(hours=2)
+    nights.world.answer(session_id, "whole")
+    nights.world.advance(hours=22)
+    nights.run()
+    assert nights.states()["fcauth_1"] == "created"

@@ -208,7 +208,7 @@ class Deployment:
         try:
             ended = self._carry_out(work, check)
         finally:
-            self._holder_is_gone |= self._dead
+            self._holder_is_gone = True  # however it ended, its process is no more
             self._fate, self._dead = None, False
         ended.rival = rivals[0] if rivals else None
         return ended
