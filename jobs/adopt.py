@@ -180,9 +180,8 @@ def _settles_unknown(wiring: Wiring, night: MerchantNight, session: SessionRecor
 
     Whoever names it has found it at Stripe; counting it as a further attempt would count one contact twice.
     """
-    found = {
-        one.stored.request.request_id for one in night.found
-    }  # by an event, to be recorded with tonight's decisions
+    # What an event told of tonight is recorded with the decisions.
+    found = {one.stored.request.request_id for one in night.found}
     unknown = [
         stored
         for stored in records.unknown_requests(wiring.database, night.merchant.scope)
