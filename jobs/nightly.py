@@ -248,10 +248,12 @@ def _merchant_part(wiring: Wiring, night: MerchantNight, clock: _StageClock) -> 
 def _left_something(wiring: Wiring, night: MerchantNight) -> bool:
     """Whether a request of this run, or one that it took up from a run that died and told nobody, needs a look."""
     own = [one for one in requests_of_night(wiring, night) if one.outcome is None]
+    return any(one.state in UNFINISHED_BUSINESS for one in own) or _left_taken_up(wiring, night)
+
+
+def _left_taken_up(wiring: Wiring, night: MerchantNight) -> bool:
     taken_up = records.requests_by_id(wiring.database, night.merchant.scope, night.settled)
-    return any(one.state in UNFINISHED_BUSINESS for one in own) or any(
-        one.state in NOT_SETTLED and one.resolved_at is None for one in taken_up
-    )
+    return any(one.state in NOT_SETTLED and one.resolved_at is None for one in taken_up)
 
 
 def _report(
@@ -316,8 +318,10 @@ def _finished_already(wiring: Wiring, work: Work, stamp: RunStamp) -> RunResult 
         return None
     code, why = 0, None
     for merchant in wiring.merchants:
+        night = MerchantNight(merchant=merchant, work=work, stamp=stamp)
         try:
-            settle(wiring, MerchantNight(merchant=merchant, work=work, stamp=stamp))
+            settle(wiring, night)
+            code = min(code, 4 if _left_taken_up(wiring, night) else 0, key=SEVERITY.index)
         except (DatabaseError, LeaseLost):
             raise
         except RelinkError as error:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from jobs.adapters import records
+from jobs.selection import Selection
 from jobs.work import Work
 from tests.jobs.dying import POINTS, die
 from tests.jobs.nights import SESSIONS, Nights, assert_ties, ledger_of, outcomes, steps, table
@@ -142,6 +143,17 @@ def test_an_attempt_left_open_is_for_a_person_until_it_is_settled(nights: Nights
     assert outcomes(result)["fcauth_1"] == "unknown"
     assert result.exit_code == 4, "the run that died told nobody"
     assert nights.next_night().exit_code == 0, "an unknown that was told of is no news"
+
+
+def test_a_run_of_a_finished_date_tells_of_what_it_finds_unknown(nights: Nights) -> None:
+    first = nights.run(relink={"max_requests_per_run": 0})
+    chosen = Selection(customers=frozenset({"cus_1"}))
+    die(nights, "after_post", Work("request", from_stored=True, selection=chosen))
+    nights.world.advance(hours=20.5)
+    posts = nights.posts()
+    again = nights.run()
+    assert (again.already_finished, again.exit_code, nights.posts()) == (first.run_id, 4, posts)
+    assert nights.run().exit_code == 0, "that was told of"
 
 
 def test_a_dry_run_settles_nothing(nights: Nights) -> None:
