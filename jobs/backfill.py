@@ -123,7 +123,7 @@ def backfill(
         LeaseLost: another run took over.
     """
     root = wiring.settings.reports.directory
-    check_writable(root)
+    check_writable(root, wiring.reports.access)
     clean_leftovers(root)
     attempts: dict[date, list[records.StoredRun]] = {}
     for run in records.runs_between(wiring.database, first, last, LINKED_COMMANDS):

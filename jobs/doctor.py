@@ -15,7 +15,7 @@ from jobs.addresses import heartbeat_problem, heartbeat_url, notify_urls
 from jobs.api_key import ApiKey, read_api_key
 from jobs.clock import Clock, system_clock
 from jobs.settings import MerchantSettings, Settings
-from jobs.wiring import SNAPSHOT_DIRECTORY, open_gateway
+from jobs.wiring import SNAPSHOT_DIRECTORY, open_gateway, report_directory
 from reconcile.errors import KeyRefused, OutsideError, RelinkError, SettingsError
 from reconcile.model import Scope
 
@@ -345,9 +345,10 @@ def _directories(settings: Settings) -> Iterator[Check]:
     from reports.leftovers import check_writable
 
     root = settings.reports.directory
+    # Snapshots are the job's own and have no group.
     for name, path in (("reports", root), ("snapshots", root / SNAPSHOT_DIRECTORY)):
         try:
-            check_writable(path)
+            check_writable(path, report_directory(settings).access if name == "reports" else None)
         except RelinkError as error:
             yield failed(name, error)
         else:

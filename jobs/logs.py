@@ -39,6 +39,8 @@ _THIRD_PARTIES = (
 )
 # The Stripe SDK logs whole bodies at debug, and SQLAlchemy's engine logs row values at info; matplotlib names every font of the machine.
 _NEVER_BELOW = {"matplotlib": logging.WARNING, "stripe": logging.INFO, "sqlalchemy": logging.WARNING}
+# It tells a header for the collector that is written wrongly as it stands, and such headers hold tokens.
+_NEVER_HEARD = ("opentelemetry.util.re",)
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _HIDDEN_FIELDS = re.compile(r"secret|password|api_key|(?:\A|_)(?:token|e_?mail|url)\Z", re.IGNORECASE)
@@ -147,6 +149,8 @@ def configure_logging(
     for name in _THIRD_PARTIES:
         floor = _NEVER_BELOW.get(name, logging.DEBUG) if level == "debug" else logging.WARNING
         logging.getLogger(name).setLevel(max(floor, root.level))
+    for name in _NEVER_HEARD:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     logging.captureWarnings(True)
 
 

@@ -1,6 +1,6 @@
 """Looks, by reads only, at what a Stripe account shows of the behaviours that this job relies on (STRIPE.md).
 
-About a dozen reads. What leaves here are names of behaviours, yes or no, and words without an id of anybody.
+About 20 reads. What leaves here are names of behaviours, yes or no, and words without an id of anybody.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ LEAST_LADDER_GAP_DAYS = 2
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg://"
+# As SQLAlchemy reads them: the password ends at the first `@`, so that what follows another one would be taken for the host's name and shown.
+_CREDENTIALS = re.compile(r"(?:[^:/]*(?::[^@]*)?@)?")
 
 
 def is_loopback(api_base: str) -> bool:
@@ -123,6 +125,7 @@ def database_url(value: str) -> str:
             raise ValueError("must be a file: a database in memory would forget who was already asked")
         return value
     if value.startswith(_POSTGRESQL) and len(value) > len(_POSTGRESQL):
+        _refuse_open_password(value)
         return value
     raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
 
@@ -131,7 +134,23 @@ def ledger_url(value: str) -> str:
     """Any SQLAlchemy database URL."""
     if not re.match(r"[A-Za-z][A-Za-z0-9_+.-]*://", value) or "\x00" in value:
         raise ValueError("must be a SQLAlchemy database URL")
+    _refuse_open_password(value)
     return value
+
+
+def _refuse_open_password(url: str) -> None:
+    """Refuse a URL in which a part of the password would be taken for host, port, database or a parameter, which are shown."""
+    rest = url.partition("://")[2]
+    credentials = _CREDENTIALS.match(rest)
+    end = credentials.end() if credentials else 0
+    place, _, parameters = rest[end:].partition("?")
+    # The path of an embedded database may hold one. A parameter may, too, unless the `?` before it can be the password's.
+    in_place = "@" in place and (not place.startswith("/") or ":" in place.rpartition("@")[0])
+    if in_place or (end and "@" in parameters):
+        raise ValueError(
+            "has an @ behind the one that ends user and password: percent-encode what is special in either, "
+            "@ as %40, / as %2F, ? as %3F, # as %23, : as %3A; in a parameter, too"
+        )
 
 
 def ledger_query(value: str) -> str:

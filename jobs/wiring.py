@@ -85,11 +85,7 @@ class Wiring:
     @property
     def reports(self) -> ReportDirectory:
         """Where reports are published."""
-        from reports.files import ReportDirectory
-
-        chosen = self.settings.reports
-        place = ledger_place(self.settings)
-        return ReportDirectory(chosen.directory, chosen.formats, chosen.file_mode_bits, chosen.group, place)
+        return report_directory(self.settings)
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -115,6 +111,15 @@ class Wiring:
                 f"{path} is a symlink: remove it, or move the whole of reports.directory to the other place"
             )
         return path
+
+
+def report_directory(settings: Settings) -> ReportDirectory:
+    """Where the settings have the reports, and who may read them."""
+    from reports.files import ReportDirectory
+
+    chosen = settings.reports
+    place = ledger_place(settings)
+    return ReportDirectory(chosen.directory, chosen.formats, chosen.file_mode_bits, chosen.group, place)
 
 
 def ledger_place(settings: Settings) -> LedgerPlace:

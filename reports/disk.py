@@ -22,7 +22,7 @@ RENAME_EXCHANGE = 2
 
 ADVICE = {
     errno.EACCES: "let the user that runs the job write there, or change reports.directory",
-    errno.EPERM: "let the user that runs the job own it, or change reports.directory or reports.group",
+    errno.EPERM: "let the user that runs the job own it and be a member of reports.group, or change reports.directory or reports.group",
     errno.EROFS: "the file system is read-only: mount it for writing, or change reports.directory",
     errno.ENOSPC: "free some disk space, then resume the run",
     errno.EDQUOT: "raise the disk quota or delete old reports, then resume the run",

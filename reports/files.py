@@ -120,7 +120,7 @@ class ReportDirectory:
         """
         summary = build_summary(facts, tables, control_totals(tables, control_inputs))
         final = self.path_of(facts.stamp)
-        access = self._access()
+        access = self.access
         with reporting(final):
             self._refuse_links(final)
             refuse_strangers(final)
@@ -154,7 +154,7 @@ class ReportDirectory:
         inputs: Mapping[str, ControlInputs],
     ) -> Published:
         final = self.path_of(facts.stamp)
-        access = self._access()
+        access = self.access
         files: Mapping[str, str] = {}
         past = None
         with reporting(final):
@@ -312,7 +312,13 @@ class ReportDirectory:
             if path.is_symlink():
                 raise ReportError(f"reports cannot be written at {path}: it is a symlink; remove it")
 
-    def _access(self) -> Access:
+    @property
+    def access(self) -> Access:
+        """Who may read what is published.
+
+        Raises:
+            ReportError: the group is gone.
+        """
         if self.group is None:
             return Access(self.file_mode)
         try:

@@ -11,8 +11,8 @@ from reports.disk import Access, owned, remove_tree, reporting, sync_directory, 
 from reports.files import LAST_ATTEMPT, LATEST, PARTIAL, REPLACED
 
 
-def check_writable(root: Path) -> None:
-    """Try whether reports can be written, without leaving anything behind.
+def check_writable(root: Path, access: Access | None = None) -> None:
+    """Try whether reports can be written with their mode and group, without leaving anything behind.
 
     Raises:
         ReportError: naming the path and how to mend it.
@@ -23,7 +23,7 @@ def check_writable(root: Path) -> None:
             above = above.parent
         probe = above / f".check.{secrets.token_hex(4)}"
         try:
-            write_file(probe, [b"can be written\n"], Access())
+            write_file(probe, [b"can be written\n"], access or Access())
         finally:
             if above.is_dir():
                 probe.unlink(missing_ok=True)

@@ -1,13 +1,16 @@
-"""Fixtures shared by the whole suite: a real PostgreSQL server, started only when a test asks for it."""
+"""Fixtures shared by the whole suite: a real PostgreSQL server, started only when a test asks for it, and a group of others."""
 
 from __future__ import annotations
 
+import errno
+import grp
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -41,6 +44,24 @@ def postgres_server_url() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def strange_group(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A group of others. Root may give a file even to that, so the system's refusal to anybody else is put in its place."""
+    strange = next(one for one in grp.getgrall() if one.gr_gid not in {os.getgid(), *os.getgroups()})
+
+    def refusing(give: Callable[[Any, int, int], None]) -> Callable[[Any, int, int], None]:
+        def refuse(file: Any, user_id: int, group_id: int) -> None:
+            if group_id == strange.gr_gid:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            give(file, user_id, group_id)
+
+        return refuse
+
+    monkeypatch.setattr(os, "fchown", refusing(os.fchown))
+    monkeypatch.setattr(os, "chown", refusing(os.chown))
+    return strange.gr_name
 
 
 _database_numbers = itertools.count(1)

@@ -55,7 +55,8 @@ def refuse_network_filesystem(path: Path) -> None:
         mounts = _MOUNTS.read_text(errors="replace")
     except OSError:
         return
-    kind = filesystem_type(path.resolve(), mounts)
+    # Unlike `Path.resolve`, this takes symlinks in a circle; opening them fails and says so.
+    kind = filesystem_type(Path(os.path.realpath(path)), mounts)
     if kind in NETWORK_FILESYSTEMS:
         raise DatabaseError(
             f"database {path} lies on a network filesystem ({kind}), where SQLite's write-ahead log is not safe: "
@@ -66,9 +67,11 @@ def refuse_network_filesystem(path: Path) -> None:
 def create_private_file(path: Path) -> None:
     """Create an empty file of mode 0600 and its missing directories of mode 0700; an existing file is left as it is.
 
-    SQLite gives its log files the mode of the database, so they are private too.
+    A symlink that leads nowhere yet is followed, as SQLite would: it would create what it names for everybody to read. SQLite gives its
+    log files the mode of the database, so they are private too.
     """
     try:
+        path = Path(os.path.realpath(path))
         missing = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
         for directory in reversed(missing):
             directory.mkdir(mode=0o700, exist_ok=True)

@@ -62,7 +62,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="fc-relink", prog_name="relink")
 @click.pass_context
 def relink(context: click.Context, config: str | None) -> None:
-    """Find broken bank connections, get their customers asked to relink once, and report what came back."""
+    """Find broken bank connections, get their customers asked to relink, and report what came back."""
     context.obj = config
 
 

@@ -148,7 +148,13 @@ def fail(error: BaseException, *, asks_json: bool = False) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        error.show()
+        # click repeats what was given, which may be a key that belongs elsewhere.
+        text = shown(error.format_message())
+        masked = (
+            click.UsageError(text, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(text)
+        )
+        with suppress(OSError):
+            masked.show()
         return 2
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         _complain("interrupted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobs.cli.common import say
+from jobs.cli.common import say, shown
 from jobs.nightly import RunResult
 from reconcile.masking import mask
 
@@ -22,7 +22,7 @@ def as_plain(result: RunResult) -> dict[str, Any]:
         "complete": result.complete,
         "exit_code": result.exit_code,
         "already_finished": result.already_finished is not None,
-        "why": None if result.why is None else mask(result.why),
+        "why": None if result.why is None else _shown_lines(result.why),
         "sent": summary.get("sent", 0),
         "counts": summary.get("counts"),
         "api_calls": summary.get("api_calls"),
@@ -37,7 +37,7 @@ def held(result: RunResult) -> list[dict[str, Any]]:
         {
             "merchant": night.merchant.scope.merchant,
             "requests": len(night.plan.held),
-            "why": list(night.brakes.reasons),
+            "why": [shown(reason) for reason in night.brakes.reasons],
             "plan_hash": night.held_plan_hash,
             "plan_file": None if night.held_plan_file is None else str(night.held_plan_file),
         }
@@ -49,10 +49,15 @@ def held(result: RunResult) -> list[dict[str, Any]]:
 def skipped(result: RunResult) -> list[dict[str, str]]:
     """What was left out and why, by merchant."""
     return [
-        {"merchant": night.merchant.scope.merchant, "authorization_id": authorization_id, "why": why}
+        {"merchant": night.merchant.scope.merchant, "authorization_id": shown(authorization_id), "why": shown(why)}
         for night in result.nights
         for authorization_id, why in night.skipped
     ]
+
+
+def _shown_lines(text: str) -> str:
+    """As `shown`, line by line: a faulty ledger is told with a line for each fault."""
+    return "\n".join(shown(line) for line in mask(text).split("\n"))
 
 
 def print_result(result: RunResult, more: Mapping[str, Any]) -> None:
@@ -86,7 +91,7 @@ def _lines(result: RunResult) -> Iterator[str]:
     dry = ", dry run" if stamp.dry_run else ""
     yield f"run {stamp.run_id} of business date {stamp.business_date}: {state}{dry}"
     if result.why is not None:
-        yield f"why: {mask(result.why)}"
+        yield f"why: {_shown_lines(result.why)}"
     yield from _reads(result)
     counts = result.summary.get("counts")
     if isinstance(counts, dict):

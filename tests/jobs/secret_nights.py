@@ -38,6 +38,7 @@ def nights(config: Path, url: str) -> None:
     from jobs.logs import configure_logging, install_excepthook
     from jobs.nightly import run
     from jobs.settings import load_settings
+    from jobs.simulator.faults import AFTER, BEFORE, DURING, ODD_PAGES
     from jobs.wiring import wire
     from jobs.work import Work
 
@@ -87,6 +88,17 @@ def nights(config: Path, url: str) -> None:
     fault("forbidden", times=1)
     one(Work("run"))
     one(Work("run"))
+    # Every other fault that the stand-in knows: most at the first POSTs of one night, each odd page in a night of its own.
+    control(url, "advance", days=5)
+    met = look(url, "stats")["faults"]
+    for kind in (*BEFORE, *DURING, *AFTER):
+        if kind not in met:
+            fault(kind, seconds=0.1)
+    one(Work("run"))
+    for kind in ODD_PAGES:
+        control(url, "advance", days=1)
+        fault(kind, method="GET", path="*/accounts", times=9)
+        one(Work("run"))
     control(url, "advance", days=1)
     with wire(settings, os.environ, holder="run", clock=now, sleep=lambda _: None) as wiring:
         gateway = wiring.merchants[0].gateway

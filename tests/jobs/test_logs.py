@@ -191,6 +191,17 @@ def test_third_parties_are_quiet_unless_debugging_and_never_tell_bodies_or_rows(
     assert debugging["sqlalchemy.engine.Engine"] == {"alarm"}
 
 
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_headers_for_a_collector_that_are_written_wrongly_are_not_told(level: str) -> None:
+    """The package logs the whole header, with the token in it."""
+    from opentelemetry.util.re import parse_env_headers
+
+    stream = logged(level=level)
+    parse_env_headers("x-honeycomb-team: canary-token", liberal=False)
+    parse_env_headers("canary-token", liberal=True)
+    assert stream.getvalue() == ""
+
+
 def test_configuring_again_replaces_the_handler_and_names_the_run() -> None:
     first, second = logged(), logged(run_id="run-2")
     logging.getLogger("jobs").info("once")

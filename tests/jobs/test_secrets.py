@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from jobs.simulator.faults import KINDS
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import Nights, ledger_of, small_world
 
@@ -81,7 +82,7 @@ def perform(nights: Nights, tmp_path: Path, what: str) -> subprocess.CompletedPr
             "STRIPE_LOG": "debug",
         },
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -93,8 +94,7 @@ def test_no_secret_is_written_anywhere(make_nights: MakeNights, tmp_path: Path) 
     said = done.stdout + done.stderr
     assert done.returncode == 1, said.decode()[-3000:]
     # The run came where it was to come: every fault was met, secrets were issued, and the crash shows its traceback.
-    met = set(nights.world.faults.injected)
-    assert {"reset_after", "cut_body", "cut_json", "not_json", "error_500_after", "unauthorized", "forbidden"} <= met
+    assert set(KINDS) - set(nights.world.faults.injected) == set()
     secrets = nights.world.secrets_issued | {E_MAIL} | {f"canary.mail{number}@customer.example" for number in range(24)}
     assert any("_secret_" in secret for secret in secrets)
     assert any(secret.startswith("https://relink.simulator.example/") for secret in secrets)

@@ -159,6 +159,62 @@ def test_a_live_merchant_never_meets_a_stand_in() -> None:
     assert "merchants[0].mode: is live, but stripe.api_base is a stand-in" in faults_of(values)
 
 
+@pytest.mark.parametrize("setting", ["database", "ledger"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "relink:pa@Sw0rdTail@localhost:1/db",
+        "relink:@Sw0rdTail@localhost:1/db",
+        "relink:pa@Sw0r/dTail@localhost:1/db",
+        "relink:pa@Sw0r?dTail@localhost:1/db",
+        "relink:pa@Sw0r#dTail@localhost:1/db",
+        "relink:pa@Sw0r:dTail@localhost:1/db",
+        "relink:p/a@Sw0rdTail@localhost",
+        "relink:pa@Sw0rdTail@[::1]/db",
+        "relink:pa@Sw0rdTail@/db?host=/run/postgresql",
+        "domain/relink:Sw0rdTail@localhost/db",
+        "/relink:Sw0rdTail@localhost/db",
+        "/relink:pa@Sw0rdTail@localhost/db",
+        "relink:secret@localhost/db?password=pa@Sw0rdTail",
+    ],
+)
+def test_a_password_that_would_be_taken_for_a_host_is_refused_and_not_shown(setting: str, rest: str) -> None:
+    """Only the part before the first `@` would be hidden."""
+    told = faults_of(
+        {setting: {"url": f"postgresql+psycopg://{rest}", **({"query": "SELECT 1"} if setting == "ledger" else {})}}
+    )
+    assert f"{setting}.url: has an @ behind the one that ends user and password" in told
+    assert "@ as %40" in told
+    assert [part for part in ("Sw0r", "dTail") if part in told] == []
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "relink:pa%40Sw0rd@localhost:1/db",
+        "relink:pa/s?w#o:rd@localhost:1/db",
+        "relink@localhost/db",
+        "localhost/db?user=me@tenant&sslmode=require",
+        "/db?host=/run/postgresql",
+        "relink:word@/db?host=/run/postgresql",
+        "relink:word@[::1]:5432/db",
+        "",
+    ],
+)
+def test_a_url_whose_password_is_hidden_whole_is_taken(rest: str) -> None:
+    url = f"postgresql+psycopg://{rest}"
+    if rest:
+        assert parse_settings({"database": {"url": url}}).database.url == url
+    assert parse_settings({"ledger": {"url": url, "query": "SELECT 1"}}).ledger.url == url
+
+
+@pytest.mark.parametrize("path", ["/srv/me@home/relink.db", "var/relink@home.db"])
+def test_the_path_of_an_embedded_database_may_hold_an_at_sign(path: str) -> None:
+    url = f"sqlite:///{path}"
+    settings = parse_settings({"database": {"url": url}, "ledger": {"url": url, "query": "SELECT 1"}})
+    assert (settings.database.url, settings.ledger.url) == (url, url)
+
+
 def test_all_faults_are_told_at_once_whatever_section_they_are_in() -> None:
     told = faults_of(
         {

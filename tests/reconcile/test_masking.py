@@ -50,8 +50,6 @@ def test_each_kind_is_masked_wherever_it_stands(secret: str, around: str) -> Non
 def test_base64_hides_nothing(secret: str) -> None:
     """In either alphabet, padded or not."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        if not secret.isascii():
-            continue
         token = encode(secret.encode()).decode()
         for written in (token, token.rstrip("=")):
             assert written not in mask(f"x {written} y")
@@ -68,6 +66,60 @@ def test_base64_hides_nothing_however_it_is_padded_or_written() -> None:
     encoded = base64.urlsafe_b64encode(b"rk_live_51Habcdef ~~~ ??? >>>").decode()
     assert "-" in encoded, "else nothing is tried"
     assert "_" in encoded, "else nothing is tried"
+
+
+ESCAPES = ["%3D", "%22", "%253d", "%25253D", "\\n", "\\t", "\\\\n", "\\x22", "\\u003d", "\\u0022"]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("secret", [*SECRETS, "connect.stripe.com%2Frelink%2Fabc", "https%3A%2F%2Fexample.com%2Fabc"])
+def test_an_escape_before_it_hides_nothing(secret: str, escape: str) -> None:
+    """The letters in which an escape ends are not those of a longer word."""
+    for written in (secret, base64.b64encode(secret.encode()).decode()):
+        masked = mask(f"value{escape}{written}")
+        assert written not in masked
+        assert "abc" not in masked.lower()
+        assert "canary" not in masked.lower()
+        assert "jane" not in masked
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_an_authorization_header_behind_an_escape_is_masked(escape: str) -> None:
+    assert "abc123" not in mask(f"Authorization:{escape}Bearer%20abc123DEF456")
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("word", ["risk_level_one", "task_identity", "fca_1NxYz9", "4f9a0c11e2d3b4a5968778695a4b3c2d"])
+def test_what_people_need_to_read_stays_behind_an_escape(word: str, escape: str) -> None:
+    assert mask(f"value{escape}{word}") == f"value{escape}{word}"
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_base64_of_a_text_with_other_letters_hides_nothing(secret: str, encoding: str) -> None:
+    """The letter may stand before, behind, or be cut in the middle of its bytes."""
+    for text in (f"Zoë Müller: {secret} ", f"{secret} von Jürgen Groß"):
+        token = base64.b64encode(text.encode(encoding)).decode().rstrip("=")
+        assert mask(f"x {token} y") == "x [secret] y"
+    cut = f"{secret} é".encode(encoding)[:-1]
+    assert mask(base64.b64encode(cut).decode()) == "[secret]"
+
+
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 100_000])
+def test_base64_of_any_length_hides_nothing_at_its_end(length: int) -> None:
+    for cut in range(4):
+        text = "x" * length + " rk_live_51Habcdef and more"
+        token = base64.b64encode(text.encode()).decode().rstrip("=")
+        assert mask(f"x {token[: len(token) - cut]} y") == "x [secret] y"
+
+
+def test_binary_data_in_base64_shows_no_key_and_is_no_address() -> None:
+    """Ids and digests say bytes in which an `@` and a `.` come about by chance."""
+    noise = bytes(range(128, 256))
+    assert mask(base64.b64encode(noise + b"rk_live_51Habcdef" + noise).decode()) == "[secret]"
+    digest = base64.b64encode(noise[:4] + b"ada@bank.example" + noise[:4]).decode()
+    assert mask(digest) == digest
+    assert mask(base64.b64encode(b"ada@bank.example" + noise[:2]).decode()) == "[secret]"
 
 
 def test_an_authorization_header_is_masked() -> None:
@@ -116,7 +168,27 @@ def test_a_key_is_masked_in_any_surroundings(before: str, after: str) -> None:
     assert "sk_live_CanaryOwnKey000" not in mask(f"{before} sk_live_CanaryOwnKey000 {after}")
 
 
-@pytest.mark.parametrize("unit", ["a", "@", "a@", "a_secret_", "sk_", "http://", "%40.", "a.b@", "Bearer ", "A1+/"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a",
+        "@",
+        "a@",
+        "a_secret_",
+        "sk_",
+        "http://",
+        "%40.",
+        "a.b@",
+        "Bearer ",
+        "A1+/",
+        "%3D",
+        "%25",
+        "\\n",
+        "\\x22a.",
+        "stripe.com",
+        "YUBi",
+    ],
+)
 def test_no_text_makes_it_slow(unit: str) -> None:
     """A hostile message of 200 kB costs a fraction of a second, not minutes."""
     text = unit * (200_000 // len(unit))

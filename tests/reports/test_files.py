@@ -19,7 +19,7 @@ import pytest
 from reconcile.errors import ReportError
 from reconcile.model import RunStamp
 from reports.columns import TABLES
-from reports.disk import exchange
+from reports.disk import Access, exchange
 from reports.files import ReportDirectory, read_table
 from reports.leftovers import check_writable, clean_leftovers
 from reports.summary import RunFacts
@@ -266,6 +266,32 @@ class TestRefusingDisk:
         monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(ReportError, match="read-only"):
             check_writable(tmp_path)
+
+    def test_a_group_that_the_user_is_not_in_is_named(self, tmp_path: Path, strange_group: str) -> None:
+        reports = ReportDirectory(tmp_path, file_mode=0o640, group=strange_group)
+        check_writable(tmp_path)
+        for attempt in (
+            lambda: check_writable(tmp_path, reports.access),
+            lambda: check_writable(tmp_path / "not" / "yet", reports.access),
+            lambda: publish(reports, facts()),
+        ):
+            with pytest.raises(ReportError, match=r"member of reports\.group"):
+                attempt()
+        assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+    def test_looking_tries_the_mode_and_the_group_of_the_reports(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[tuple[int, int]] = []
+        plain_unlink = Path.unlink
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            given.append((path.stat().st_mode & 0o777, path.stat().st_gid))
+            plain_unlink(path, missing_ok=missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+        check_writable(tmp_path, Access(0o440, os.getgid()))
+        assert given == [(0o440, os.getgid())]
 
     def test_looking_leaves_nothing_behind(self, tmp_path: Path) -> None:
         check_writable(tmp_path)

@@ -54,6 +54,28 @@ def test_a_new_embedded_database_is_private_and_durable(tmp_path: Path) -> None:
     assert [stat.S_IMODE(found.stat().st_mode) for found in (path.parent, path.parent.parent)] == [0o700, 0o700]
 
 
+@pytest.mark.parametrize("target", ["real.db", "missing/further/real.db"])
+def test_a_database_behind_a_symlink_is_made_private_where_it_lies(tmp_path: Path, target: str) -> None:
+    """Nothing is there yet, and SQLite itself would make it readable for everybody."""
+    link, real = tmp_path / "relink.db", tmp_path / "elsewhere" / target
+    real.parents[-len(tmp_path.parts) - 1].mkdir()
+    (tmp_path / "middle.db").symlink_to(real)
+    link.symlink_to("middle.db")
+    with open_database(f"sqlite:///{link}") as database:
+        database.ensure_schema()
+        modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in real.parent.iterdir()}
+    assert modes == dict.fromkeys(("real.db", "real.db-wal", "real.db-shm"), 0o600)
+    if real.parent != tmp_path / "elsewhere":
+        assert stat.S_IMODE(real.parent.stat().st_mode) == 0o700
+
+
+def test_a_symlink_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    link = tmp_path / "relink.db"
+    link.symlink_to(link)
+    with pytest.raises(DatabaseError, match=r"relink\.db"):
+        open_database(f"sqlite:///{link}")
+
+
 def test_a_connection_that_does_not_keep_its_promises_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,59 @@ def test_wrong_usage_ends_with_2_and_an_explanation(
     assert ended.err
     assert ended.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "rk_live_51abcdefghij"],
+        ["rk_live_51abcdefghij"],
+        ["history", "a@canary.example", "b@canary.example"],
+        ["runs", "list", "--limit", "rk_live_51abcdefghij"],
+        ["runs", "--rk_live_51abcdefghij"],
+        ["run", "x\n2026-01-01T00:00:00Z ERROR forged\x1b[2J"],
+        ["ledger", "load", "https://canary.example/a?token=b"],
+    ],
+)
+def test_wrong_usage_is_told_masked_and_on_one_line(
+    relink: Relink, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = relink(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert [secret for secret in ("51abc", "canary", "\x1b") if secret in ended.err] == []
+    *usage, told = ended.err.splitlines()
+    assert told.startswith("Error: ")
+    assert [line for line in usage if not line.startswith(("Usage: relink", "Try 'relink")) and line] == []
+
+
+def test_the_help_promises_no_more_than_is_done(relink: Relink) -> None:
+    """A customer may be asked again on a later day of an outage."""
+    assert "once" not in relink("--help").out
+
+
+def test_a_crash_of_the_command_leaves_no_core(tmp_path: Path) -> None:
+    """The kernel says what holds in the process itself, which began without a limit."""
+
+    def without_limit() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except ValueError:  # another test lowered it for good, and only root may raise it
+            resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+    command = [sys.executable, "-P", "-m", "jobs", "simulator", "--port", "0", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=without_limit
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["base_url"]
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+        finally:
+            process.kill()
+    [core] = [line.split() for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert core[-3:] == ["0", "0", "bytes"]
 
 
 def test_without_settings_a_command_says_where_they_are_looked_for(

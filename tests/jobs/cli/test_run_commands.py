@@ -6,6 +6,7 @@ import getpass
 import json
 import signal
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 
 from jobs.adapters import records
 from jobs.adapters.database import open_database
+from jobs.cli.common import print_json
+from jobs.cli.results import as_plain, print_result
+from jobs.simulator.world import World
 from jobs.wiring import wire
 from tests.jobs.cli.conftest import Relink, deployed
 from tests.jobs.cli.processes import start, wait_for_post
@@ -259,3 +263,36 @@ def test_every_json_line_names_its_run_and_where_it_is_its_merchant_and_stage(
     calls = [line for line in lines if line["logger"] == "urllib3.connectionpool" and "/accounts" in line["message"]]
     assert {(line["merchant"], line["stage"]) for line in calls} == {("main", "pull")}
     assert [line.get("stage") for line in of_run if line["message"].startswith("stage report took")] == [None]
+
+
+def test_what_a_brake_holds_and_what_is_skipped_is_told_masked_and_on_one_line(
+    make_nights: MakeNights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bank's name comes from Stripe and stands in the reasons; why somebody is left out may be a person's words."""
+    world = World.empty(seed=11)
+    bank = "Kim kim.doe@bank.example\x1b[2J\nreport: forged"
+    for number in range(1, 25):
+        world.add_authorization(
+            ("customer", f"cus_{number}"), institution=bank, authorization_id=f"fcauth_{number}", tokenized=False
+        )
+    nights = make_nights(world)
+    nights.sections["brakes"] = {"newly_broken_share": 1.0, "newly_broken_share_7d": 1.0, "institution_share": 0.01}
+    assert nights.run().exit_code == 0
+    for number in (1, 2):
+        world.break_authorization(f"fcauth_{number}")
+    held = nights.next_night()
+    assert held.exit_code == 5
+    held.nights[0].skipped.append(("fcauth_9", f"left alone at {bank}"))
+    print_result(held, {})
+    said = capsys.readouterr().out
+    [one] = as_plain(held)["held"]
+    [left] = as_plain(held)["skipped"]
+    for told in (said, *one["why"], left["why"]):
+        assert "Kim [email]\\x1b[2J\\nreport: forged" in told
+    assert [line for line in said.splitlines() if line.startswith("report: ")] == [f"report: {held.report_directory}"]
+    print_json(as_plain(held))
+    assert "kim.doe" not in capsys.readouterr().out
+    stopped = replace(held, why=f"2 faults in the ledger:\n  a row of {bank}")
+    print_result(stopped, {})
+    for told in (capsys.readouterr().out, as_plain(stopped)["why"]):
+        assert "2 faults in the ledger:\n  a row of Kim [email]\\x1b[2J\n" in told
