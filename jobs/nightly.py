@@ -116,7 +116,7 @@ def _run(wiring: Wiring, work: Work, on_start: Callable[[str], None] | None, tol
     told.set("relink.business_date", stamp.business_date.isoformat())
     if on_start is not None:
         on_start(stamp.run_id)
-    check_writable(wiring.settings.reports.directory)
+    check_writable(wiring.settings.reports.directory, wiring.reports.access)
     if work.dry_run:
         for merchant in wiring.merchants:
             _refuse_other_mode(wiring, merchant.scope)

@@ -201,6 +201,17 @@ def test_reports_that_cannot_be_written(tonight: Nights, relink: Relink, monkeyp
     assert len(tonight.world.log) == 0
 
 
+def test_reports_for_a_group_that_the_user_is_not_in(
+    tonight: Nights, relink: Relink, monkeypatch: pytest.MonkeyPatch, strange_group: str
+) -> None:
+    """Found before anybody is asked, not when the report of the night is published."""
+    call = deployed(tonight, relink, monkeypatch, reports={"directory": str(tonight.reports), "group": strange_group})
+    for command in (["run"], ["plan"], ["request", "--customer", "cus_1"], ["collect"]):
+        ended = call(*command)
+        assert (command, ended.code, "member of reports.group" in ended.err) == (command, 3, True)
+    assert len(tonight.world.log) == 0
+
+
 # Hostile text
 
 
