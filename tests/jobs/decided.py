@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy import text
+
 from jobs.adapters import records
 from jobs.adapters.lease import LeaseToken
 from jobs.clock import new_stamp
@@ -75,6 +77,11 @@ class Decided:
         for one in self.store(*requests):
             records.mark_attempting(self.wiring.database, one.request.request_id, at or self.machine.now(), self.token)
         return [self.stored(one.request_id) for one in requests]
+
+    def take_over(self) -> None:
+        """Let another run have the lock from now on."""
+        statement = text("UPDATE relink_lease SET token = token + 1")
+        self.wiring.database.run(lambda connection: connection.execute(statement))
 
     def stored(self, request_id: str) -> StoredRequest:
         """A request as it is on record now."""

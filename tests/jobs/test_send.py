@@ -258,6 +258,18 @@ def test_why_a_call_failed_is_recorded(night: Decided, caplog: pytest.LogCapture
         assert caplog.messages[-1].startswith(f"request req_{number} is {state}: POST /v1/x: {fault}")
 
 
+@pytest.mark.parametrize(("fault", "http_status"), [("rejected", 400), ("server", 500), ("rate", 429)])
+def test_a_run_that_was_taken_over_ends_nothing_without_a_session(night: Decided, fault: str, http_status: int) -> None:
+    """The other one asks again, and has to be able to record the session that this makes; one that was made is better known."""
+    first, second = night.attempting(night.asked(1), night.asked(2))
+    night.take_over()
+    failure = CallFailure(fault, "POST", http_status, wire_attempts=1)  # type: ignore[arg-type]
+    with pytest.raises(LeaseLost):
+        conclude(night.wiring, night.night.merchant, first, failure)
+    assert conclude(night.wiring, night.night.merchant, second, created()) is None
+    assert night.states() == {"req_1": "attempting", "req_2": "created"}
+
+
 def test_a_replay_that_stripe_did_not_act_on_stays_open(night: Decided) -> None:
     (stored,) = night.attempting(night.asked(1))
     failure = CallFailure("rate", "POST", 429, wire_attempts=1)

@@ -327,6 +327,38 @@ def test_a_try_that_was_not_made_before_the_sending_ended_is_never_made(
     assert nights.posts() == 8 + tries
 
 
+def test_what_never_went_out_is_not_given_up_by_a_run_that_was_taken_over(
+    make_nights: MakeNights, sqlite_url: str
+) -> None:
+    """The other run may be asking again already."""
+    nights = make_nights(broken_world(12), sqlite_url)
+    nights.sections["stripe"] = {"requests_per_second": 0.01}
+    with decided(nights) as night:
+        sender = sender_of(night)
+        *before, last = stored(night, 9)
+        asleep = threading.Event()
+
+        def sleep_until_the_sending_is_stopped() -> None:
+            if threading.current_thread().name.startswith("relink-send"):
+                asleep.set()
+                sender._stopping.wait(GIVEN_UP_SECONDS)
+
+        def send_and_end() -> None:
+            with sender:
+                for one in before:
+                    sender.send(one)
+                sender.start(last)
+                assert asleep.wait(GIVEN_UP_SECONDS)
+                night.take_over()
+                raise Ended
+
+        night.machine.asleep = sleep_until_the_sending_is_stopped
+        with pytest.raises(Ended):
+            send_and_end()
+        assert night.stored("req_9").state == "attempting"
+    assert nights.posts() == 8
+
+
 @pytest.mark.parametrize(
     ("why", "seconds", "created"),
     [(Ended, 0.0, 13), (KeyboardInterrupt, GIVEN_UP_SECONDS, 13), (KeyboardInterrupt, 0.0, 10)],

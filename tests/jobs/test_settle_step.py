@@ -11,7 +11,7 @@ import pytest
 from jobs.adapters import records
 from jobs.key_age import KEY_LIFETIME
 from jobs.settle import settle
-from reconcile.errors import KeyRefused
+from reconcile.errors import KeyRefused, LeaseLost
 from tests.jobs.adapters.stored_values import DATE, OTHER_SCOPE
 from tests.jobs.conftest import MakeNights
 from tests.jobs.decided import Decided, decided
@@ -93,6 +93,14 @@ def test_a_key_is_asked_under_again_while_it_is_young_and_its_beginning_has_come
     if state == "unknown":
         assert (stored.error_type, stored.answered_at) == ("key_expired", night.machine.now())
         assert "the idempotency key is too old to ask again" in str(stored.error_message)
+
+
+def test_a_run_that_was_taken_over_gives_up_no_key(night: Decided) -> None:
+    night.attempting(night.asked(1), at=night.machine.now() - KEY_LIFETIME)
+    night.take_over()
+    with pytest.raises(LeaseLost):
+        settle(night.wiring, night.night)
+    assert night.states() == {"req_1": "attempting"}
 
 
 def test_each_is_replayed_under_its_own_key_and_age(night: Decided) -> None:

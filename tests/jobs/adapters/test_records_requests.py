@@ -264,6 +264,19 @@ def test_nothing_is_attempted_without_the_newest_lease(database: Database) -> No
     records.mark_attempting(database, "req_1", AT, new.token)
 
 
+@pytest.mark.parametrize("state", ["not_sent", "rejected", "unknown"])
+def test_nothing_is_ended_without_the_newest_lease_where_it_is_asked_for(
+    database: Database, token: LeaseToken, state: str
+) -> None:
+    plan(database, relink_request())
+    records.mark_attempting(database, "req_1", AT, token)
+    with pytest.raises(LeaseLost):
+        records.record_result(database, "req_1", state, AT, fence=LeaseToken(token.value - 1))
+    assert [one.state for one in records.attempting_requests(database, SCOPE)] == ["attempting"]
+    records.record_result(database, "req_1", state, AT, fence=token)
+    assert [one.state for one in records.requests_by_id(database, SCOPE, ["req_1"])] == [state]
+
+
 def test_planning_and_attempting_refuse_to_be_part_of_a_larger_transaction(
     database: Database, token: LeaseToken
 ) -> None:
