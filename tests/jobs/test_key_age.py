@@ -14,8 +14,9 @@ from jobs.adapters.database import open_database
 from jobs.clock import elapsed_seconds
 from jobs.key_age import KEY_LIFETIME, KeyAge
 from reconcile.errors import LeaseLost
+from tests.jobs.dying import die
 from tests.jobs.nights import Nights, assert_ties
-from tests.jobs.test_settle import assert_each_attempt_once, die
+from tests.jobs.test_settle import assert_each_attempt_once
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ALL = 1000
