@@ -201,12 +201,15 @@ def test_an_intent_is_dated_by_stripe_where_the_own_clock_is_ahead(nights: Night
 def test_a_run_that_lost_the_lock_between_two_tries_makes_no_further_post(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    late_seconds = 0.0
+
     def taken_over(machine: Machine) -> None:
+        nonlocal late_seconds
         with open_database(nights.database_url) as database:
             database.run(lambda connection: connection.execute(text("UPDATE relink_lease SET token = token + 1")))
-        late = elapsed_seconds() + 3600
-        monkeypatch.setattr(lease_module, "_elapsed", lambda: late)
+        late_seconds = 3600.0
 
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: elapsed_seconds() + late_seconds)
     nights.world.faults.script("error_503", method="POST", times=ALL)
     machine = Machine(nights, taken_over)
     with pytest.raises(LeaseLost):
