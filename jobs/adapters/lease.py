@@ -58,13 +58,17 @@ class Lease:
         token: LeaseToken,
         ttl_seconds: float,
         now: Callable[[], float],
+        elapsed: Callable[[], float],
+        wait: Callable[[threading.Event, float], bool],
     ) -> None:
         self.holder = holder
         self.token = token
         self._database = database
         self._ttl_seconds = ttl_seconds
         self._now = now
-        self._renewed = _elapsed()
+        self._elapsed = elapsed
+        self._wait = wait
+        self._renewed = elapsed()
         self._lost = threading.Event()
         self._released = threading.Event()
         self._renewing = threading.Lock()
@@ -82,7 +86,7 @@ class Lease:
         Raises:
             LeaseLost: another run took over, or this lease was released.
         """
-        overdue = _elapsed() - self._renewed > self._ttl_seconds
+        overdue = self._elapsed() - self._renewed > self._ttl_seconds
         if overdue and not self._lost.is_set() and not self._released.is_set():
             self.renew()
         if self._lost.is_set() or self._released.is_set():
@@ -106,7 +110,7 @@ class Lease:
         The token in the row decides, not the time: as long as nobody took the lease over, nobody else has acted under it.
         """
         with self._renewing:
-            started = _elapsed()
+            started = self._elapsed()
             renewed = self._database.run(self._renew)
             if renewed:
                 self._renewed = started
@@ -141,7 +145,7 @@ class Lease:
 
     def _keep(self) -> None:
         pause_seconds = self._ttl_seconds / RENEWALS_PER_TTL
-        while not self._released.wait(pause_seconds):
+        while not self._wait(self._released, pause_seconds):
             try:
                 if not self.renew():
                     logger.error("the lock was taken over by another run")
@@ -170,6 +174,8 @@ def acquire(
     ttl_seconds: float = TTL_SECONDS,
     now: Callable[[], float] = time.time,
     *,
+    elapsed: Callable[[], float] | None = None,
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     renew: bool = True,
 ) -> Lease:
     """Take the lease, or say who has it.
@@ -177,6 +183,8 @@ def acquire(
     Args:
         holder: whose run it is, for people: the run id or the command.
         now: the wall clock in seconds since 1970, which decides on SQLite.
+        elapsed: seconds that nobody can set back, by which a renewal is overdue.
+        wait: pauses between two renewals; true once the event is set, by which the lease is released.
         renew: start the thread that keeps the lease; only tests do without.
 
     Raises:
@@ -208,7 +216,8 @@ def acquire(
 
     with database.read() as connection:
         _refuse_if_held(_row(connection, _Clock(database, now)))
-    lease = Lease(database, mine, LeaseToken(database.run(work, durable=True)), ttl_seconds, now)
+    token = LeaseToken(database.run(work, durable=True))
+    lease = Lease(database, mine, token, ttl_seconds, now, elapsed or _elapsed, wait)
     if renew:
         lease.start_renewing()
     return lease

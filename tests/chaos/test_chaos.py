@@ -65,6 +65,16 @@ def test_no_kill_of_what_takes_a_night_up_again_makes_anybody_asked_twice_or_for
     assert summary["figures"]["kills"] >= 8
 
 
+def test_no_kill_of_a_night_that_has_stripe_write_to_customers_makes_anybody_asked_twice_or_forgotten() -> None:
+    """What was mailed cannot be taken back, so that not even an offer that nobody knows of is renewed."""
+    summary = campaign(
+        *("--delivery", "hosted_email", "--scenario", "run", "--trials", "8"),
+        *("--database", "sqlite", "--seed", "20", "--workers", "1"),
+    )
+    assert summary["suspicious"] == []
+    assert summary["figures"]["kills"] >= 8
+
+
 @pytest.mark.parametrize(
     ("variant", "trials"), [("remember-afterwards", 8), ("without-fence", 8), ("free-after-replay", 16)]
 )

@@ -32,6 +32,36 @@ class _DiesBeforeSending(Quiet):
             yield step
 
 
+class _DiesAtPage(Quiet):
+    """Kills the process once so many pages of the accounts' list are read."""
+
+    def __init__(self, pages: int) -> None:
+        self._left = pages
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+        with super().step(name, total) as step:
+            yield self if name == "accounts" else step
+
+    def advance(self, count: int = 1, total: int | None = None) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_page(nights: Nights, page: int) -> None:
+    """Do a run in a process of its own that is killed with SIGKILL as soon as it has read that page of the accounts, from 1."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(60)
+            nights.run(progress=_DiesAtPage(page))
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, f"the run did not come to page {page}"
+
+
 def die(nights: Nights, point: str, work: Work | None = None) -> None:
     """Do a run in a process of its own that ends at `point` without a word, as by SIGKILL."""
     child = os.fork()

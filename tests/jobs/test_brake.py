@@ -8,18 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from jobs import nightly
 from jobs.adapters.rate_limiter import RateLimiter
 from jobs.adapters.stripe_gateway import StripeGateway
-from jobs.night import MerchantNight
 from jobs.nightly import RunResult
 from jobs.nightly import run as run_night
 from jobs.selection import Selection
-from jobs.wiring import Wiring, wire
+from jobs.wiring import wire
 from jobs.work import Work
-from reconcile.errors import LeaseLost
 from reconcile.model import Scope
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import Nights, assert_ties, ledger_of, small_world, steps, table
@@ -109,38 +105,6 @@ def test_an_unknown_hash_is_refused_before_anything_is_sent(held_nights: Nights)
     refused = held_nights.run(Work("run", released_brake="0" * 64))
     assert (refused.exit_code, held_nights.posts()) == (5, 1)
     assert "no held plan has the hash" in str(refused.why)
-
-
-def test_a_run_that_was_taken_over_holds_and_releases_nothing(
-    held_nights: Nights, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one decides what is held and what is new, and it is the one that the release still waits for."""
-    decided = nightly.record_decisions
-    engine = create_engine(database_url)
-
-    def decided_and_slept(wiring: Wiring, night: MerchantNight) -> None:
-        decided(wiring, night)
-        with engine.begin() as connection:
-            connection.execute(text("UPDATE relink_lease SET token = token + 1, holder = NULL"))
-
-    with monkeypatch.context() as slept:
-        slept.setattr(nightly, "record_decisions", decided_and_slept)
-        with pytest.raises(LeaseLost):
-            held_nights.run()
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM relink_plans")).scalar() == 0
-        known = "SELECT account_id FROM relink_affected_accounts WHERE until_date IS NULL"
-        assert set(connection.execute(text(known)).scalars()) == {"fca_1_1"}
-    held = held_nights.run()
-    with monkeypatch.context() as slept:
-        slept.setattr(nightly, "record_decisions", decided_and_slept)
-        with pytest.raises(LeaseLost):
-            release(held_nights, held)
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT released_at FROM relink_plans")).scalars().all() == [None]
-    engine.dispose()
-    assert release(held_nights, held).exit_code == 0
-    assert held_nights.posts() == 6
 
 
 def test_what_a_killed_run_left_of_a_held_plan_goes_and_nothing_else(held_nights: Nights) -> None:
@@ -307,7 +271,7 @@ def test_a_command_that_sends_nothing_neither_holds_nor_ends_with_five(held_nigh
 
 
 def drip(nights: Nights, days: int) -> list[RunResult]:
-    """One more bank breaks on each of so many nights, all within the share of a night; then three more `days` after the first."""
+    """One login breaks on each of two nights and a third one `days` business dates after the night before them, with a run on each."""
     world, results = nights.world, []
     for number in (2, 3):
         world.advance(days=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from jobs.adapters import records
 from jobs.brake import brake, record_brakes
@@ -18,10 +19,10 @@ from jobs.plan_file import read_plan
 from jobs.settings import parse_settings
 from jobs.wiring import Wiring, wire
 from jobs.work import Work
-from reconcile.errors import DecisionNeeded, ReportError
+from reconcile.errors import DecisionNeeded, LeaseLost, ReportError
 from reconcile.model import BreakageKey, Plan, Scope
-from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, RUN_ID, SCOPE, breakage, key, relink_request
-from tests.reconcile.test_brakes import findings
+from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, RUN_ID, SCOPE, breakage, held, key, relink_request
+from tests.reconcile.broken_accounts import findings
 
 OTHER = Scope("other", SCOPE.mode)
 HASH = "the hash of a plan"
@@ -48,9 +49,9 @@ def night_of(wiring: Wiring, work: Work, scope: Scope = SCOPE, accounts: pd.Data
 
 
 def hold(wiring: Wiring, scope: Scope = SCOPE) -> records.HeldPlan:
-    held = records.HeldPlan(HASH, RUN_ID, scope.merchant, scope.mode, AT - HOUR, DATE, None, (key("fcauth_0"),))
-    records.hold_plan(wiring.database, held)
-    return held
+    made = records.HeldPlan(HASH, RUN_ID, scope.merchant, scope.mode, AT - HOUR, DATE, None, (key("fcauth_0"),))
+    records.hold_plan(wiring.database, made)
+    return made
 
 
 def affected(wiring: Wiring) -> set[str]:
@@ -61,13 +62,13 @@ RELEASING = Work("run", released_brake=HASH)
 
 
 def test_of_several_merchants_the_one_whose_plan_it_is_is_released(wiring: Wiring) -> None:
-    held = hold(wiring, OTHER)
+    theirs_held = hold(wiring, OTHER)
     theirs, ours = night_of(wiring, RELEASING, OTHER), night_of(wiring, RELEASING)
     for night in (theirs, ours):
         brake(wiring, night)
     assert (theirs.released, ours.released) == ((key("fcauth_0"),), ())
     record_brakes(wiring, ours)
-    assert records.held_plan(wiring.database, HASH) == held, "it is not spent by another merchant's night"
+    assert records.held_plan(wiring.database, HASH) == theirs_held, "it is not spent by another merchant's night"
 
 
 def test_a_hash_that_nobody_knows_is_refused_where_there_is_one_merchant(wiring: Wiring) -> None:
@@ -96,19 +97,22 @@ def test_a_plan_holds_for_a_day(wiring: Wiring) -> None:
         brake(replace(wiring, clock=lambda: made_at + DAY), night)
 
 
-@pytest.mark.parametrize("resumes", [(), ("run_2",)])
-def test_a_run_that_finishes_the_one_that_spent_a_plan_has_it_too(wiring: Wiring, resumes: tuple[str, ...]) -> None:
+def test_a_plan_that_another_run_spent_releases_nothing(wiring: Wiring) -> None:
     hold(wiring)
     spent = records.release_plan(wiring.database, HASH, "run_2", AT)
-    night = night_of(wiring, replace(RELEASING, resumes=resumes))
-    if not resumes:
-        with pytest.raises(DecisionNeeded, match="was released before"):
-            brake(wiring, night)
-        night.released = spent.pairs  # somebody else was quicker between the two steps
-        with pytest.raises(DecisionNeeded, match="to run run_2, and that holds once"):
-            record_brakes(wiring, night)
-        assert affected(wiring) == set()
-        return
+    night = night_of(wiring, RELEASING)
+    with pytest.raises(DecisionNeeded, match="was released before"):
+        brake(wiring, night)
+    night.released = spent.pairs  # somebody else was quicker between the two steps
+    with pytest.raises(DecisionNeeded, match="to run run_2, and that holds once"):
+        record_brakes(wiring, night)
+    assert affected(wiring) == set()
+
+
+def test_a_run_that_finishes_the_one_that_spent_a_plan_has_it_too(wiring: Wiring) -> None:
+    hold(wiring)
+    spent = records.release_plan(wiring.database, HASH, "run_2", AT)
+    night = night_of(wiring, replace(RELEASING, resumes=("run_2",)))
     brake(wiring, night)
     assert night.released == spent.pairs
     record_brakes(wiring, night)
@@ -116,12 +120,28 @@ def test_a_run_that_finishes_the_one_that_spent_a_plan_has_it_too(wiring: Wiring
 
 
 def test_a_release_is_recorded_with_who_has_it_and_when(wiring: Wiring) -> None:
-    held = hold(wiring)
+    waiting = hold(wiring)
     night = night_of(wiring, RELEASING)
     brake(wiring, night)
     record_brakes(wiring, night)
-    spent = replace(held, released_at=AT, released_by_run=RUN_ID)
+    spent = replace(waiting, released_at=AT, released_by_run=RUN_ID)
     assert records.held_plan(wiring.database, HASH) == spent
+
+
+def test_a_run_that_was_taken_over_holds_and_releases_nothing(wiring: Wiring) -> None:
+    """The other one decides what is held and what is new, and it is the one that the release still waits for."""
+    waiting, late = hold(wiring), replace(wiring, lease=held(wiring.database))
+    holding, releasing = night_of(late, Work("run")), night_of(late, RELEASING)
+    holding.plan, holding.pulled = Plan((), (), held=(relink_request(),)), True
+    brake(late, releasing)
+    assert releasing.released == waiting.pairs
+    with wiring.database.begin() as connection:
+        connection.execute(text("UPDATE relink_lease SET token = token + 1"))
+    for night in (holding, releasing):
+        with pytest.raises(LeaseLost):
+            record_brakes(late, night)
+    assert records.list_held_plans(wiring.database, AT) == [waiting]
+    assert affected(wiring) == set()
 
 
 def test_what_is_held_is_on_record_as_it_is_in_its_file(wiring: Wiring) -> None:

@@ -12,12 +12,12 @@ from sqlalchemy import delete
 from jobs.adapters.database import open_database
 from jobs.adapters.tables import account_history
 from jobs.backfill import Only, backfill
-from jobs.cli.runs import _lines_of_merchant
 from jobs.nightly import RunResult
 from jobs.simulator.world import World
 from jobs.standing import standing
 from jobs.wiring import wire
 from jobs.work import Work
+from tests.jobs.cli.processes import start
 from tests.jobs.conftest import MakeNights
 from tests.jobs.nights import Nights, table
 from tests.reports.page_reading import read_page
@@ -85,10 +85,11 @@ def test_what_lapsed_tells_what_will_lapse_and_stays_told(played: tuple[Nights, 
     with open_database(nights.database_url) as database:
         (merchant,) = standing(nights.settings(), database, nights.now())["merchants"]
     assert merchant["expected_lapses"] == [{"business_date": today.isoformat(), **told}]
-    lines = list(_lines_of_merchant(merchant, running=False))
+    nights.config_file()
+    shown, _ = start(nights, "status").communicate(timeout=60)
     assert (
-        f"{BANK}: 14 logins expected to lapse within 14 days of {today}: they last 90 days, by our own history of 20 of 20"
-        in lines
+        f"  {BANK}: 14 logins expected to lapse within 14 days of {today}: they last 90 days, by our own history of 20 of 20"
+        in shown.splitlines()
     )
     _settings_decide(nights)
     _is_rebuilt(nights, result)

@@ -14,8 +14,9 @@ from jobs.adapters.database import open_database
 from jobs.clock import elapsed_seconds
 from jobs.key_age import KEY_LIFETIME, KeyAge
 from reconcile.errors import LeaseLost
+from tests.jobs.dying import die
 from tests.jobs.nights import Nights, assert_ties
-from tests.jobs.test_settle import assert_each_attempt_once, die
+from tests.jobs.test_settle import assert_each_attempt_once
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ALL = 1000
@@ -200,12 +201,15 @@ def test_an_intent_is_dated_by_stripe_where_the_own_clock_is_ahead(nights: Night
 def test_a_run_that_lost_the_lock_between_two_tries_makes_no_further_post(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    late_seconds = 0.0
+
     def taken_over(machine: Machine) -> None:
+        nonlocal late_seconds
         with open_database(nights.database_url) as database:
             database.run(lambda connection: connection.execute(text("UPDATE relink_lease SET token = token + 1")))
-        late = elapsed_seconds() + 3600
-        monkeypatch.setattr(lease_module, "_elapsed", lambda: late)
+        late_seconds = 3600.0
 
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: elapsed_seconds() + late_seconds)
     nights.world.faults.script("error_503", method="POST", times=ALL)
     machine = Machine(nights, taken_over)
     with pytest.raises(LeaseLost):

@@ -1,8 +1,11 @@
+"""What the job logs and prints of a bug: one masked line a record, as JSON or text, and no core dump that holds the key."""
+
 from __future__ import annotations
 
 import io
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -250,11 +253,19 @@ def test_a_bug_in_a_thread_is_masked_too(capsys: pytest.CaptureFixture[str]) -> 
     assert SECRETS[1] not in stream.getvalue() + capsys.readouterr().err
 
 
-def test_a_closed_stderr_does_not_hide_the_first_error() -> None:
-    stream = io.StringIO()
-    stream.close()
-    print_masked_traceback(ValueError("x"), stream)
-    assert stream.closed
+def test_a_stderr_that_nobody_reads_any_more_or_that_was_closed_hides_no_exit_code() -> None:
+    program = (
+        "import sys; from jobs.logs import print_masked_traceback; print_masked_traceback(ValueError('x')); sys.exit(5)"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert subprocess.run([sys.executable, "-c", program], stderr=writer, check=False).returncode == 5
+    finally:
+        os.close(writer)
+    closed = io.StringIO()
+    closed.close()
+    print_masked_traceback(ValueError("x"), closed)  # raises nothing
 
 
 def test_core_dumps_are_off_afterwards() -> None:
@@ -404,6 +415,9 @@ def test_every_hook_shows_where_it_happened_and_nothing_where_nothing_did(capsys
     assert capsys.readouterr().err == ""
 
 
-def test_core_dumps_are_off_for_good() -> None:
+def test_core_dumps_are_turned_off_beyond_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hard limit as well, which is why this process only listens: what it gives up it would never get back."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda *limit: asked.append(limit))
     disable_core_dumps()
-    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    assert asked == [(resource.RLIMIT_CORE, (0, 0))]

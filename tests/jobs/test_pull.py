@@ -10,6 +10,7 @@ from jobs.adapters import records
 from jobs.adapters.database import open_database
 from jobs.simulator.world import World
 from tests.jobs.conftest import MakeNights
+from tests.jobs.dying import die_at_page
 from tests.jobs.nights import ACCOUNTS, SCOPE, Nights, assert_ties, small_world, table
 
 
@@ -108,6 +109,28 @@ def test_the_last_snapshot_stays_current_after_a_failed_pull(both_nights: Nights
     assert again.exit_code == 0
     assert nights.link("latest") is not None
     assert nights.states()["fcauth_5"] == "created"
+
+
+def test_a_run_that_is_killed_at_any_page_leaves_the_last_snapshot_current_and_sends_nothing(
+    make_nights: MakeNights,
+) -> None:
+    nights = make_nights(paged_world())
+    nights.run()
+    with open_database(nights.database_url) as database:
+        before = records.last_snapshot(database, SCOPE)
+    nights.world.advance(days=1)
+    nights.world.break_authorization("fcauth_9")
+    known, latest, posts = nights.knowledge(), nights.link("latest"), nights.posts()
+    for page in (1, 2, 3):
+        pages = nights.reads("accounts.list")
+        die_at_page(nights, page)
+        assert nights.reads("accounts.list") == pages + page
+        with open_database(nights.database_url) as database:
+            assert records.last_snapshot(database, SCOPE) == before
+        assert (nights.knowledge(), nights.link("latest"), nights.posts()) == (known, latest, posts)
+    again = nights.run()
+    assert (again.exit_code, nights.states()["fcauth_9"], nights.posts()) == (0, "created", posts + 1)
+    assert_ties(again)
 
 
 def test_a_wrong_api_version_stops_the_run(nights: Nights) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from jobs import nightly
 from jobs.crew import AT_ONCE, FAILURES_IN_A_ROW
 from jobs.simulator.world import World
 from reconcile.errors import LeaseLost
@@ -159,16 +158,3 @@ def test_threads_that_cannot_be_started_hinder_nobody(
     assert nights.run().exit_code == 0
     assert set(nights.states().values()) == {"created"}
     assert_each_key_once(nights)
-
-
-def test_a_run_that_was_taken_over_stores_no_plan(make_nights: MakeNights, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one decides on the same contacts, which a plan of this one would have taken."""
-    nights = make_nights()
-
-    def slept(*_: object) -> None:
-        TakenOver(nights, 1).advance()
-
-    monkeypatch.setattr(nightly, "record_brakes", slept)
-    with pytest.raises(LeaseLost):
-        nights.run()
-    assert nights.stored() == []

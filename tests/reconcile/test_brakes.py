@@ -10,22 +10,9 @@ from reconcile.errors import DecisionNeeded
 from reconcile.frames import FINDINGS, from_columns
 from reconcile.model import Scope
 from reconcile.policy import BrakePolicy
+from tests.reconcile.broken_accounts import findings
 
 SCOPE = Scope("main", "sandbox")
-
-
-def findings(broken: int, total: int, institution: str = "Bank One", start: int = 0) -> pd.DataFrame:
-    """So many open ledger accounts of one institution, one authorization each; the first ones inactive."""
-    rows = range(start, start + total)
-    columns: dict[str, list[object]] = {name: [None] * total for name in FINDINGS}
-    columns["account_id"] = [f"fca_{row}" for row in rows]
-    columns["authorization_id"] = [f"fcauth_{row}" for row in rows]
-    columns["institution_name"] = [institution] * total
-    columns["in_stripe"] = columns["in_ledger"] = [True] * total
-    columns["ledger_status"] = ["open"] * total
-    columns["finding"] = ["inactive" if row - start < broken else "ok" for row in rows]
-    columns["also"] = columns["missing_permissions"] = [""] * total
-    return from_columns(columns, FINDINGS)
 
 
 def judge(frame: pd.DataFrame, policy: BrakePolicy | None = None, **inputs: object) -> BrakeVerdict:

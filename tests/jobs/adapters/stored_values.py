@@ -83,3 +83,20 @@ def conclude(
 
 def held(database: Database, **options: Any) -> Lease:
     return acquire(database, "test", renew=False, **options)
+
+
+def finished(
+    database: Database,
+    run_id: str,
+    at: datetime,
+    *,
+    held: bool = False,
+    complete: bool = True,
+    state: str = records.COMPLETE,
+    scope: Scope = SCOPE,
+    command: str = "run",
+) -> None:
+    """Store a run that has ended, with one merchant."""
+    records.start_run(database, run_id, command, at.date(), at, settings_hash="hash", settings={})
+    records.record_run_merchant(database, run_id, scope, snapshot_id=f"snap_{run_id}", complete=complete, held=held)
+    records.finish_run(database, run_id, state, at + HOUR, 0, held=held)

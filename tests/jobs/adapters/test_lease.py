@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
-from jobs.adapters import lease as lease_module
-from jobs.adapters import lock_probe
 from jobs.adapters.database import Database, open_database
 from jobs.adapters.lease import LeaseToken, acquire, holder_of, require_token
-from jobs.adapters.lock_probe import Holder, from_text, probe_lock, provably_gone, this_process, to_text
 from reconcile.errors import AlreadyRunning, LeaseLost
+from tests.jobs.adapters.holders import elsewhere, gone, rewrite
 from tests.jobs.adapters.stored_values import held
+from tests.jobs.adapters.waiting import until_blocked
 
 ROOT = Path(__file__).parents[3]
-
-
-def rewrite(database: Database, holder: Holder | None, ends_in_seconds: float) -> None:
-    """Put somebody else's lease in place of the stored one, ending some time from now."""
-    shift = ends_in_seconds * 1_000_000
-    clock = (
-        "clock_timestamp() + :shift * interval '1 microsecond'" if database.kind == "postgresql" else ":now + :shift"
-    )
-    statement = text(f"UPDATE relink_lease SET holder = :holder, expires_at = {clock}")
-    values = {"holder": None if holder is None else to_text(holder), "shift": int(shift)}
-    with database.begin() as connection:
-        connection.execute(
-            statement, values if database.kind == "postgresql" else {**values, "now": int(time.time() * 1e6)}
-        )
-
-
-def elsewhere() -> Holder:
-    """A holder of which nothing can be proved from here."""
-    return replace(this_process("their run", 30.0), host="another-host", boot_id="another boot", pid=4242)
-
-
-def gone() -> Holder:
-    """A holder of this host whose process has ended."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    holder = replace(this_process("dead run", 30.0), pid=process.pid, pid_started=lock_probe._started(process.pid))
-    assert not provably_gone(holder)
-    process.communicate(b"\n")
-    return holder
 
 
 def test_a_second_run_is_told_who_runs_since_when(database: Database) -> None:
@@ -172,16 +142,14 @@ def test_on_one_host_the_given_clock_decides(sqlite_url: str) -> None:
         assert held(database, now=lambda: 1030.0).token.value == first.token.value + 1
 
 
-def test_an_overdue_lease_is_renewed_by_its_check_unless_somebody_took_over(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease = held(database)
+def test_an_overdue_lease_is_renewed_by_its_check_unless_somebody_took_over(database: Database) -> None:
+    slept_seconds = 0.0
+    lease = held(database, elapsed=lambda: slept_seconds)
     rewrite(database, lease.holder, -5)
-    slept = lease_module._elapsed() + 3600
-    monkeypatch.setattr(lease_module, "_elapsed", lambda: slept)
+    slept_seconds += 3600
     lease.check()
     assert holder_of(database) == lease.holder
-    monkeypatch.setattr(lease_module, "_elapsed", lambda: slept + 3600)
+    slept_seconds += 3600
     rewrite(database, elsewhere(), -5)
     held(database)
     with pytest.raises(LeaseLost):
@@ -197,12 +165,47 @@ def test_a_released_lease_is_no_proof_any_more(database: Database) -> None:
         require_token(connection, lease.token)
 
 
+def renewing() -> threading.Thread:
+    """The thread that renews the lease that was taken last."""
+    return [thread for thread in threading.enumerate() if thread.name == "relink-lease"][-1]
+
+
+class Pauses:
+    """The pauses of the thread that renews: noted, ended by whoever lets it go on, and so many at most."""
+
+    def __init__(self, most: int) -> None:
+        self.seconds: list[float] = []
+        self._most = most
+        self._waits, self._goes_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, released: threading.Event, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        self._waits.release()
+        return not self._goes_on.acquire(timeout=10) or released.is_set() or len(self.seconds) == self._most
+
+    def come(self) -> None:
+        """Return once the thread has come to its next pause."""
+        assert self._waits.acquire(timeout=10), "the thread does not wait"
+
+    def end(self) -> None:
+        """Let the thread go on."""
+        self._goes_on.release()
+
+
 def test_the_thread_renews_and_notices_a_loss(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    lease = acquire(database, "test", ttl_seconds=0.3)
-    assert until(lambda: _renewals(database) > 0)
+    pauses = Pauses(most=3)
+    lease = acquire(database, "test", wait=pauses)
+    thread = renewing()
+    pauses.come()
+    before = renewed_at(database)
+    pauses.end()
+    pauses.come()
+    assert renewed_at(database) != before
     rewrite(database, elsewhere(), -1)
     other = held(database)
-    assert until(lambda: not lease._thread.is_alive())
+    pauses.end()
+    thread.join(10)
+    assert (thread.is_alive(), len(pauses.seconds)) == (False, 2)
     with pytest.raises(LeaseLost):
         lease.check()
     lease.release()
@@ -212,39 +215,27 @@ def test_the_thread_renews_and_notices_a_loss(database: Database, caplog: pytest
 
 def test_the_thread_ends_with_the_lease(database: Database) -> None:
     lease = acquire(database, "test")
-    assert (lease._thread.name, lease._thread.daemon) == ("relink-lease", True), "it keeps no process from ending"
+    thread = renewing()
+    assert thread.daemon, "it keeps no process from ending"
     lease.release()
-    assert not lease._thread.is_alive()
-
-
-class _Pauses(threading.Event):
-    """Notes how long is waited instead of waiting; set after so many pauses."""
-
-    def __init__(self, database: Database, renamed_during: int, most: int) -> None:
-        super().__init__()
-        self.seconds: list[float | None] = []
-        self._database, self._renamed_during, self._most = database, renamed_during, most
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.seconds.append(timeout)
-        if len(self.seconds) == self._renamed_during:
-            self._rename("relink_lease", "elsewhere")
-        if len(self.seconds) == self._renamed_during + 1:
-            self._rename("elsewhere", "relink_lease")
-        return len(self.seconds) == self._most
-
-    def _rename(self, name: str, other: str) -> None:
-        with self._database.begin() as connection:
-            connection.execute(text(f"ALTER TABLE {name} RENAME TO {other}"))
+    assert not thread.is_alive()
 
 
 def test_a_lease_is_renewed_three_times_a_lifetime_and_sooner_after_a_failure(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lease = held(database)
-    pauses = _Pauses(database, renamed_during=2, most=5)
-    lease._released = pauses
-    lease._keep()
+    pauses = Pauses(most=5)
+    lease = acquire(database, "test", wait=pauses)
+    thread = renewing()
+    for name, other in ((None, None), ("relink_lease", "elsewhere"), ("elsewhere", "relink_lease"), (None, None)):
+        pauses.come()
+        if name is not None:
+            with database.begin() as connection:
+                connection.execute(text(f"ALTER TABLE {name} RENAME TO {other}"))
+        pauses.end()
+    pauses.come()
+    pauses.end()
+    thread.join(10)
     assert pauses.seconds == [10.0, 10.0, 2.5, 10.0, 10.0]
     (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "could not be renewed, trying again: " in warned
@@ -252,17 +243,16 @@ def test_a_lease_is_renewed_three_times_a_lifetime_and_sooner_after_a_failure(
     assert holder_of(database) == lease.holder
 
 
-def test_a_lease_that_is_not_overdue_is_checked_without_the_database(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease = held(database)
-    latest = lease._renewed + lease.holder.ttl_seconds
-    monkeypatch.setattr(lease_module, "_elapsed", lambda: latest)
+def test_a_lease_that_is_not_overdue_is_checked_without_the_database(database: Database) -> None:
+    passed_seconds = 1000.0
+    lease = held(database, elapsed=lambda: passed_seconds)
+    before = renewed_at(database)
+    passed_seconds += lease.holder.ttl_seconds
     lease.check()
-    assert _renewals(database) == 0
-    monkeypatch.setattr(lease_module, "_elapsed", lambda: latest + 0.001)
+    assert renewed_at(database) == before
+    passed_seconds += 0.001
     lease.check()
-    assert _renewals(database) == 1
+    assert renewed_at(database) != before
 
 
 def test_a_lease_that_cannot_be_given_back_says_when_it_ends(
@@ -290,12 +280,24 @@ def test_a_second_start_is_refused_while_the_first_one_writes(database: Database
             acquire(other, "second run")
 
 
-def test_whoever_took_the_lock_just_now_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_took_the_lock_just_now_is_named(database: Database, migrated_url: str) -> None:
     """Another start came between the look and the taking."""
-    held(database)
-    monkeypatch.setattr(lease_module, "_refuse_if_held", lambda _: None)
-    with pytest.raises(AlreadyRunning, match=rf"test \(process {os.getpid()} on "):
-        acquire(database, "second run")
+    transactions = 0
+
+    def another_start_comes(_: object) -> None:
+        nonlocal transactions
+        transactions += 1
+        if transactions == 2:
+            with open_database(migrated_url) as other:
+                held(other)
+
+    event.listen(Engine, "engine_connect", another_start_comes)
+    try:
+        with pytest.raises(AlreadyRunning, match=rf"test \(process {os.getpid()} on "):
+            acquire(database, "second run", renew=False)
+    finally:
+        event.remove(Engine, "engine_connect", another_start_comes)
+    assert transactions > 2
 
 
 def test_since_when_is_told_in_utc(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,96 +313,30 @@ def test_since_when_is_told_in_utc(sqlite_url: str, monkeypatch: pytest.MonkeyPa
         time.tzset()
 
 
-def _renewals(database: Database) -> int:
+def renewed_at(database: Database) -> object:
+    """When the stored lease was renewed last."""
     with database.read() as connection:
-        return connection.execute(text("SELECT count(*) FROM relink_lease WHERE renewed_at > acquired_at")).scalar_one()
+        return connection.execute(text("SELECT renewed_at FROM relink_lease")).scalar_one()
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    """Wait for another thread, ten seconds at most."""
-    end = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        threading.Event().wait(0.01)
-    return True
-
-
-def test_a_takeover_waits_for_a_proof_in_progress(database: Database) -> None:
+def test_a_takeover_waits_for_a_proof_in_progress(database: Database, migrated_url: str) -> None:
     """Between the proof of a token and the commit that rests on it, nobody else can become the holder."""
     lease = held(database)
     rewrite(database, elsewhere(), -1)
-    order: list[str] = []
-    proven, finish = threading.Event(), threading.Event()
-
-    def prove() -> None:
+    with ThreadPoolExecutor(1) as pool:
         with database.begin() as connection:
             require_token(connection, lease.token)
-            proven.set()
-            finish.wait(10)
-            order.append("committed")
-
-    def take_over() -> None:
-        held(database)
-        order.append("taken over")
-
-    prover, taker = threading.Thread(target=prove), threading.Thread(target=take_over)
-    prover.start()
-    assert proven.wait(10)
-    taker.start()
-    taker.join(0.2)
-    finish.set()
-    prover.join()
-    taker.join()
-    assert order == ["committed", "taken over"]
+            taker = pool.submit(held, database)
+            until_blocked(database, taker)
+            if database.kind == "sqlite":
+                _assert_nobody_else_can_write(migrated_url)
+            assert not taker.done()
+        assert taker.result().token.value == lease.token.value + 1
 
 
-def test_the_probe_agrees_with_the_lease(database: Database, migrated_url: str) -> None:
-    assert probe_lock(migrated_url) is None
-    lease = held(database)
-    assert probe_lock(migrated_url) == lease.holder
-    rewrite(database, elsewhere(), -1)
-    assert probe_lock(migrated_url) is None
-    rewrite(database, elsewhere(), 25 * 3600)
-    assert probe_lock(migrated_url) is None
-    rewrite(database, gone(), 20)
-    assert probe_lock(migrated_url) is None
-    rewrite(database, lease.holder, 20)
-    lease.release()
-    assert probe_lock(migrated_url) is None
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["sqlite:///{0}/none.db", "sqlite:///{0}/text.db", "postgresql+psycopg://127.0.0.1:9/x", "nonsense", "sqlite://"],
-)
-def test_a_probe_that_cannot_tell_says_free_and_makes_nothing(tmp_path: Path, url: str) -> None:
-    (tmp_path / "text.db").write_text("no database")
-    assert probe_lock(url.format(tmp_path)) is None
-    assert [found.name for found in tmp_path.iterdir()] == ["text.db"]
-
-
-def test_the_probe_is_light() -> None:
-    script = "import sys, jobs.adapters.lock_probe; print([name for name in ('sqlalchemy', 'pandas', 'pyarrow', 'psycopg') if name in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout == "[]\n"
-
-
-def test_only_what_can_be_proved_counts_as_gone() -> None:
-    me = this_process("test", 30.0)
-    assert not provably_gone(me)
-    assert provably_gone(replace(me, pid_started="1"))
-    assert not provably_gone(replace(me, pid_started="1", boot_id="another boot"))
-    assert not provably_gone(replace(me, pid_started="1", pid_namespace="pid:[1]"))
-    assert not provably_gone(replace(me, pid_started=None))
-
-
-def test_a_holder_of_another_version_is_still_a_holder() -> None:
-    me = this_process("test", 30.0)
-    assert from_text(to_text(me)) == me
-    assert from_text(json.dumps({**json.loads(to_text(me)), "later_field": 1})) == me
-    assert from_text(None) is None
-    for stored in ("", "[]", "{}", "no json"):
-        nameless = from_text(stored)
-        assert nameless is not None
-        assert "another program" in nameless.describe()
+def _assert_nobody_else_can_write(sqlite_url: str) -> None:
+    with (
+        closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=0)) as other,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("BEGIN IMMEDIATE")

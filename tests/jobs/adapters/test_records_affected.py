@@ -9,8 +9,7 @@ import pytest
 from jobs.adapters import records
 from jobs.adapters.database import Database
 from reconcile.model import Scope
-from tests.jobs.adapters.stored_values import AT, DATE, DAY, OTHER_SCOPE, RUN_ID, SCOPE
-from tests.jobs.adapters.test_records_runs import finished
+from tests.jobs.adapters.stored_values import AT, DATE, DAY, OTHER_SCOPE, RUN_ID, SCOPE, finished
 
 OTHER_MERCHANT = Scope("other", SCOPE.mode)
 OTHER_MODE = OTHER_SCOPE

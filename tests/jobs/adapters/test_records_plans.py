@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import update
 
 from jobs.adapters import records
 from jobs.adapters.database import Database
@@ -16,6 +16,7 @@ from jobs.adapters.tables import plans
 from reconcile.errors import DecisionNeeded, LeaseLost
 from reconcile.model import Scope
 from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, OTHER_SCOPE, RUN_ID, SCOPE, held, key
+from tests.jobs.adapters.waiting import until_blocked
 
 OTHER_MERCHANT = replace(SCOPE, merchant="other")
 
@@ -98,20 +99,11 @@ def test_of_eight_runs_one_gets_a_held_plan(database: Database) -> None:
 def test_a_release_that_waited_for_another_one_finds_the_plan_taken(database: Database) -> None:
     """On PostgreSQL it has read the plan as free before; on SQLite it begins after the other one's end."""
     records.hold_plan(database, held_plan())
-    waits = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-
-    def is_waiting() -> bool:
-        with database.read() as connection:
-            return bool(connection.execute(waits).scalar())
-
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
         with database.begin() as connection:
             connection.execute(update(plans).values(released_at=AT, released_by_run="run_2"))
             late = pool.submit(records.release_plan, database, "hash_1", "run_3", AT + HOUR)
-            while database.kind == "postgresql" and not late.done() and not pool.submit(is_waiting).result():
-                pass
+            until_blocked(database, late)
         with pytest.raises(DecisionNeeded, match="holds once"):
             late.result()
     assert records.held_plan(database, "hash_1") == replace(held_plan(), released_at=AT, released_by_run="run_2")

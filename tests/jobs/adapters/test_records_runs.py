@@ -10,24 +10,7 @@ import pytest
 from jobs.adapters import records
 from jobs.adapters.database import Database
 from reconcile.errors import DatabaseError, ModeMismatch
-from reconcile.model import Scope
-from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, OTHER_SCOPE, RUN_ID, SCOPE
-
-
-def finished(
-    database: Database,
-    run_id: str,
-    at: datetime,
-    *,
-    held: bool = False,
-    complete: bool = True,
-    state: str = records.COMPLETE,
-    scope: Scope = SCOPE,
-    command: str = "run",
-) -> None:
-    records.start_run(database, run_id, command, at.date(), at, settings_hash="hash", settings={})
-    records.record_run_merchant(database, run_id, scope, snapshot_id=f"snap_{run_id}", complete=complete, held=held)
-    records.finish_run(database, run_id, state, at + HOUR, 0, held=held)
+from tests.jobs.adapters.stored_values import AT, DATE, DAY, HOUR, OTHER_SCOPE, RUN_ID, SCOPE, finished
 
 
 def test_a_run_is_followed_from_start_to_end(database: Database) -> None:
