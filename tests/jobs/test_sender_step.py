@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -273,6 +274,45 @@ def test_of_one_bank_no_more_are_under_way_than_may_be_refused_before_it_is_left
         assert one.answers_taken_in_to_make_room() >= 1
 
 
+@pytest.mark.parametrize("bank", [BANK, None])
+def test_an_answer_makes_room_for_one_of_its_bank(gated: tuple[Decided, Gated], bank: str | None) -> None:
+    """Three are under way; once one of them is answered, two are, and the bank has answered."""
+    night, _ = gated
+    others = [night.asked(number, institution_name="Other") for number in range(1, 31)]
+    theirs = [night.asked(number, institution_name=bank) for number in range(31, 41)]
+    first, second = theirs[:UNAVAILABLE_LIMIT], theirs[UNAVAILABLE_LIMIT:]
+    with sending(gated, *others[:20], *first, second[0], *second[1:], *others[20:]) as one:
+        one.send(20)
+        one.server.gate.clear()
+        assert one.start(UNAVAILABLE_LIMIT) == ["attempting"] * UNAVAILABLE_LIMIT
+        assert one.answers_taken_in_to_make_room() == 1
+        one.server.gate.clear()
+        room = UNAVAILABLE_LIMIT + 1 - (UNAVAILABLE_LIMIT - 1)
+        assert one.start(room) == ["attempting"] * room
+        assert one.answers_taken_in_to_make_room() == 1
+
+
+def test_without_a_thread_requests_go_one_after_the_other(
+    night: Decided, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    waiting = stored(night, 12)
+    with sender_of(night) as sender:
+        for one in waiting[:10]:
+            sender.send(one)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            for one in waiting[10:]:
+                sender.make_room(one)
+                sender.start(one)
+                assert night.stored(one.request.request_id).state == "created"
+    assert sender.created == 12
+    told = "requests are sent one after the other, since no thread could be started: can't start new thread"
+    assert caplog.messages.count(told) == 2
+
+
 def test_the_end_waits_for_all_that_is_under_way(gated: tuple[Decided, Gated]) -> None:
     with sending(gated) as one:
         one.send(10)
@@ -392,6 +432,35 @@ def test_only_an_interruption_does_not_wait_long_for_stripe(
         send_and_end()
     left = list(night.states().values())
     assert (left.count("created"), left.count("attempting")) == (created, 13 - created)
+
+
+def test_an_interruption_while_the_end_is_waited_for_does_not_wait_long_either(
+    gated: tuple[Decided, Gated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes when nothing is left but to wait for three answers, which never come."""
+    monkeypatch.setattr(sender_module, "LAST_ANSWERS_SECONDS", 0.0)
+    night, server = gated
+    waiting, all_started = stored(night, 13), threading.Event()
+
+    def interrupt() -> None:
+        if all_started.wait(GIVEN_UP_SECONDS):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def send_and_end() -> None:
+        with sender_of(night) as sender:
+            for one in waiting[:10]:
+                sender.send(one)
+            server.gate.clear()
+            for one in waiting[10:]:
+                sender.make_room(one)
+                sender.start(one)
+            all_started.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        send_and_end()
+    left = list(night.states().values())
+    assert (left.count("created"), left.count("attempting")) == (10, 3)
 
 
 def test_what_fails_while_the_sending_ends_is_recorded_and_told(
