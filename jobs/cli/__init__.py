@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from jobs.cli.common import fail
+from jobs.cli.common import fail, open_closed_streams
 from jobs.logs import disable_core_dumps, install_excepthook
 from jobs.signals import end_in_time, interrupt_again_where_ignored, interrupt_once
 
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place where an error becomes one."""
     disable_core_dumps()
     if arguments is None:
+        open_closed_streams()
         install_excepthook()
         end_in_time()
         interrupt_again_where_ignored()

@@ -143,6 +143,16 @@ def _as_text(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
+def open_closed_streams() -> None:
+    """Let what is said on a stream that was closed before the start go nowhere, as under `relink run 2>&-`.
+
+    The lowest free descriptor is the closed stream's own, so that no file that is opened later (the database) gets what is meant for it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def fail(error: BaseException, *, asks_json: bool = False) -> int:
     """Say what ended a command and return its exit code; a fault of ours shows its (masked) traceback."""
     if isinstance(error, click.exceptions.Exit):

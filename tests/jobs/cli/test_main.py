@@ -32,6 +32,20 @@ def test_each_end_has_its_exit_code(end: Relink, how: str, code: int) -> None:
     assert end("end", how).code == code
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_were_closed_before_the_start_change_no_exit_code(nights: Nights, closed: str) -> None:
+    """And nothing is written into the database, which would have been opened under their numbers."""
+    nights.run()
+    nights.config_file()
+    before = Path(nights.database_url.removeprefix("sqlite:///")).read_bytes()
+    for arguments, code in (("status", 0), ("resume none", 2)):
+        command = f"exec {sys.executable} -P -m jobs {arguments} {closed}"
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "STRIPE_API_KEY": KEY}
+        ended = subprocess.run(["sh", "-c", command], cwd=nights.directory, env=environment, check=False)
+        assert ended.returncode == code
+    assert Path(nights.database_url.removeprefix("sqlite:///")).read_bytes() == before
+
+
 def test_a_bug_shows_its_traceback_without_what_is_secret(end: Relink) -> None:
     ended = end("end", "bug")
     assert "Traceback" in ended.err
