@@ -56,6 +56,11 @@ GROUPS = (
         ),
     ),
     Group(
+        "plan_file",
+        ("jobs/plan_file.py",),
+        ("tests/jobs/test_apply.py", "tests/jobs/test_brake_records.py"),
+    ),
+    Group(
         "lock",
         ("jobs/adapters/lease.py", "jobs/adapters/lock_probe.py"),
         ("tests/jobs/adapters/test_lease.py", "tests/jobs/adapters/test_lock_probe.py"),
