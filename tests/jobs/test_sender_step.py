@@ -289,6 +289,8 @@ def test_an_answer_makes_room_for_one_of_its_bank(gated: tuple[Decided, Gated], 
         one.server.gate.clear()
         room = UNAVAILABLE_LIMIT + 1 - (UNAVAILABLE_LIMIT - 1)
         assert one.start(room) == ["attempting"] * room
+        recorded = [night.stored(one_of_them.request_id).state for one_of_them in first].count("created")
+        assert recorded == 1, "no further answer had to be taken in for that"
         assert one.answers_taken_in_to_make_room() == 1
 
 
