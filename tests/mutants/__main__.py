@@ -58,7 +58,7 @@ GROUPS = (
     Group(
         "plan_file",
         ("jobs/plan_file.py",),
-        ("tests/jobs/test_apply.py", "tests/jobs/test_brake_records.py"),
+        ("tests/jobs/test_plan_file.py", "tests/jobs/test_apply.py", "tests/jobs/test_brake_records.py"),
     ),
     Group(
         "lock",
