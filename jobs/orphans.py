@@ -15,6 +15,7 @@ from reconcile.classify import flags
 from reconcile.frames import values_of
 from reconcile.model import Holder, OutcomeKind, State, StoredRequest
 from reconcile.orphans import (
+    BY_EVENT,
     CLOCK_TOLERANCE,
     EVENTS_KEPT,
     Attributed,
@@ -53,13 +54,14 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
         return
     unknown = records.sessionless_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT)
     unsettled = [*unknown, *waiting]
+    since_settled = records.found_requests(database, scope, stamp.as_of - EVENTS_KEPT)
     ours = frozenset(values_of(night.accounts["authorization_id"])) - {None}
     # Also where a new authorization has taken over every account of the one that was asked about.
     ours |= {stored.authorization_id for stored in unsettled}
     # A session that the merchant's list names is read and judged by that.
     explained = followed | {one.session_id for one in listed} | (night.listed.ids if night.listed else frozenset())
     chosen = worth_reading(hints, explained, unsettled, _troubled(night), ours, stamp)
-    attribution = attribute(_look(night, chosen), unsettled, ours, stamp)
+    attribution = attribute(_look(night, chosen), [*unsettled, *since_settled], ours, stamp)
     night.found = [_found(night, one) for one in attribution.found]
     night.newly_foreign = list(attribution.foreign)
     night.foreign += attribution.foreign
@@ -135,4 +137,5 @@ def _found(night: MerchantNight, one: Attributed) -> Found:
 
 def _resolved_by(stored: StoredRequest, hint: SessionHint, run_id: str) -> str:
     before = f"; before that: {stored.resolved_by}" if stored.resolved_by else ""
-    return f"event {hint.event_id} read by run {run_id}{before}"
+    proof = "its own key in " if stored.idempotency_key in hint.idempotency_keys else ""
+    return f"{proof}{BY_EVENT} {hint.event_id} read by run {run_id}{before}"

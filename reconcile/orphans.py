@@ -15,6 +15,9 @@ EVENTS_KEPT = timedelta(days=30)
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """Stripe dates events in whole seconds and by its own clock."""
 
+BY_EVENT = "event"
+"""How `resolved_by` begins where an event told of a session that only fits the request; without the request's key that proves nothing."""
+
 OUTAGE_ENDED = "the outage ended"
 """How `resolved_by` begins where nobody decided about an unknown request, but its accounts came back."""
 
@@ -111,6 +114,13 @@ def is_lost(stored: StoredRequest, stamp: RunStamp) -> bool:
     )
 
 
+def may_have_made_another(stored: StoredRequest) -> bool:
+    """Whether a session that nobody knows may be a request's: none is known of it, or one that only fits it."""
+    if stored.state == State.CREATED:
+        return (stored.resolved_by or "").startswith(BY_EVENT)
+    return stored.state == State.UNKNOWN
+
+
 def worth_reading(
     hints: Iterable[SessionHint],
     explained: Collection[str],
@@ -152,10 +162,11 @@ def attribute(
     """Match sessions to lost requests, each only where nothing else fits; what is left of our authorizations is foreign.
 
     The key of a creation decides by itself. Else authorization, customer, account, delivery and time must fit exactly one lost
-    request, and exactly one session must fit that. One that was settled without its session is a rival: it may have made it as well.
+    request, and exactly one session must fit that. One that was settled without its session, or with one that only fitted, is a rival: it
+    may have made it as well.
 
     Args:
-        requests: those that are unknown, settled or not, or still wait for Stripe's answer.
+        requests: those that are unknown, settled or not, that were, or that still wait for Stripe's answer.
     """
     sightings = [one for one in sightings if _ours(one.session, authorization_ids)]
     waiting = {stored.authorization_id for stored in requests if stored.state == State.ATTEMPTING}
@@ -174,11 +185,11 @@ def attribute(
             # Else the replay of that request tells whose it is.
             left.append(sighting)
     taken = {one.stored.request.request_id for one in found}
-    sessionless = [
-        stored for stored in requests if stored.state == State.UNKNOWN and stored.request.request_id not in taken
+    candidates = [
+        stored for stored in requests if may_have_made_another(stored) and stored.request.request_id not in taken
     ]
     fitting = {
-        sighting.session.session_id: [stored for stored in sessionless if _fits(stored, sighting)] for sighting in left
+        sighting.session.session_id: [stored for stored in candidates if _fits(stored, sighting)] for sighting in left
     }
     rivals = _rivals(fitting)
     for sighting in left:

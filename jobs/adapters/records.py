@@ -56,7 +56,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids); requests_brought_back(database, scope, since)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment, since=None)
     find_by_session(database, scope, session_id) -> StoredRequest | None
-    sessionless_unknown_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
+    sessionless_unknown_requests(database, scope, since); found_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
 
 Sessions that something else made (`records_orphans`)
     events_read_to(database, scope) -> datetime | None; mark_events_read(database, scope, moment)
@@ -131,6 +131,7 @@ from jobs.adapters.records_contacts import (
     count_requests_between,
     find_by_session,
     followed_sessions,
+    found_requests,
     open_requests,
     planned_requests,
     provisional_requests,
@@ -283,6 +284,7 @@ __all__ = [
     "followed_refreshes",
     "followed_sessions",
     "foreign_sessions_since",
+    "found_requests",
     "has_base_for_brakes",
     "held_plan",
     "highest_breakage_numbers",

@@ -108,6 +108,16 @@ def sessionless_unknown_requests(database: Database, scope: Scope, since: dateti
     return _stored(database, scope, *chosen)
 
 
+def found_requests(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
+    """Requests that were attempted since a moment, were unknown, and were given a session later."""
+    chosen = (
+        requests.c.state == str(State.CREATED),
+        requests.c.resolved_at.is_not(None),
+        requests.c.attempting_at >= since,
+    )
+    return _stored(database, scope, *chosen)
+
+
 def followed_sessions(database: Database, scope: Scope, session_ids: Iterable[str]) -> set[str]:
     """Which of these sessions belong to a request."""
     found = _by_ids(database, scope, requests.c.session_id, session_ids)

@@ -109,6 +109,21 @@ def test_a_request_that_was_settled_without_its_session_is_a_rival() -> None:
     assert found([seen("fcsess_1", 1), seen("fcsess_2", 0, "relink-2")], [settled, lost(2)]) == {"fcsess_2": "req_2"}
 
 
+@pytest.mark.parametrize(
+    ("resolved_by", "is_rival"),
+    [
+        ("event evt_1 read by run r", True),
+        ("its own key in event evt_1 read by run r", False),
+        ("adopted by run r", False),
+        ("the answer of Stripe came late", False),
+    ],
+)
+def test_a_request_whose_session_only_fitted_is_a_rival(resolved_by: str, is_rival: bool) -> None:
+    """That session may have been somebody else's; then the one that is seen now is what it made."""
+    earlier = lost(1, state="created", session_id="fcsess_9", resolved_at=ASKED_AT, resolved_by=resolved_by)
+    assert found([seen()], [earlier, lost(2)]) == ({} if is_rival else {"fcsess_1": "req_2"})
+
+
 def test_the_key_decides_and_leaves_the_rest_to_the_others() -> None:
     requests = [lost(1), lost(2, breakage=BreakageKey("fcauth_1", "permissions", 1))]
     assert found([seen("fcsess_1", 0, "relink-2"), seen("fcsess_2")], requests) == {
