@@ -195,3 +195,14 @@ def test_no_text_makes_it_slow(unit: str) -> None:
     started = process_time()
     mask(text)
     assert process_time() - started < 5
+
+
+def test_a_letter_too_many_at_the_end_of_base64_costs_nothing_of_what_stands_before() -> None:
+    short = base64.b64encode(b"rk_abcdeW").decode()  # a key by its last letter only
+    assert mask(short + "A") == "[secret]"
+
+
+def test_up_to_an_eighth_of_unreadable_bytes_an_address_in_base64_is_one() -> None:
+    for unreadable, masked in ((3, True), (4, False)):
+        token = base64.b64encode(b"ada@bank.example abcd" + b"\xff" * unreadable).decode()
+        assert (mask(token) == "[secret]") is masked
