@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from jobs.adapters import records
 from jobs.key_age import KEY_LIFETIME
 from jobs.send import begin, conclude, later_clock, moment_of_intent, new_key_age, post, state_after
+from jobs.simulator.reply import Call, Reply
+from jobs.simulator.server import SimulatorServer
+from jobs.simulator.world import World
 from reconcile.errors import LeaseLost, ModeMismatch
 from reconcile.model import Scope
 from reconcile.records import CallFailure, SessionCreated
 from tests.jobs.conftest import MakeNights
 from tests.jobs.decided import Decided, decided
+from tests.jobs.nights import Nights, small_world
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -131,6 +136,21 @@ def test_an_intent_is_dated_by_stripe_where_the_own_clock_is_ahead_by_more_than_
 
 
 # The call
+
+
+class Undated(SimulatorServer):
+    """A stand-in, or a proxy before Stripe, whose answers have no date that can be read."""
+
+    def _respond(self, call: Call) -> tuple[Reply, World]:
+        reply, world = super()._respond(call)
+        return replace(reply, headers={**reply.headers, "Date": "none"}), world
+
+
+def test_where_stripe_tells_no_time_an_intent_is_dated_by_ours(tmp_path: Path, sqlite_url: str) -> None:
+    world = small_world()
+    with Undated(world) as server, decided(Nights(world, server, tmp_path, sqlite_url)) as night:
+        night.machine.ahead = 25 * HOUR
+        assert moment_of_intent(night.wiring, night.night.merchant) == night.machine.now()
 
 
 def test_the_stored_bytes_version_and_key_are_sent_and_the_answer_comes_back(night: Decided) -> None:
