@@ -458,9 +458,14 @@ def test_an_interruption_while_the_end_is_waited_for_does_not_wait_long_either(
                 sender.start(one)
             all_started.set()
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        send_and_end()
+    # A shell lets what it starts in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            send_and_end()
+    finally:
+        signal.signal(signal.SIGINT, before)
     left = list(night.states().values())
     assert (left.count("created"), left.count("attempting")) == (10, 3)
 
