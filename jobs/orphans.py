@@ -52,16 +52,14 @@ def find_orphans(wiring: Wiring, night: MerchantNight) -> None:
     night.events_read_to = _read_to(night.hints.read_to, waiting)
     if not hints:
         return
-    unknown = records.sessionless_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT)
-    unsettled = [*unknown, *waiting]
-    since_settled = records.found_requests(database, scope, stamp.as_of - EVENTS_KEPT)
+    doubtful = [*records.once_unknown_requests(database, scope, stamp.as_of - EVENTS_KEPT), *waiting]
     ours = frozenset(values_of(night.accounts["authorization_id"])) - {None}
     # Also where a new authorization has taken over every account of the one that was asked about.
-    ours |= {stored.authorization_id for stored in unsettled}
+    ours |= {stored.authorization_id for stored in doubtful}
     # A session that the merchant's list names is read and judged by that.
     explained = followed | {one.session_id for one in listed} | (night.listed.ids if night.listed else frozenset())
-    chosen = worth_reading(hints, explained, unsettled, _troubled(night), ours, stamp)
-    attribution = attribute(_look(night, chosen), [*unsettled, *since_settled], ours, stamp)
+    chosen = worth_reading(hints, explained, doubtful, _troubled(night), ours, stamp)
+    attribution = attribute(_look(night, chosen), doubtful, ours, stamp)
     night.found = [_found(night, one) for one in attribution.found]
     night.newly_foreign = list(attribution.foreign)
     night.foreign += attribution.foreign

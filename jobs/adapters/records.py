@@ -56,7 +56,7 @@ Requests, read (`records_contacts`), all -> list[StoredRequest] in the order of 
     requests_for_authorizations, requests_for_holders, requests_by_id (database, scope, ids); requests_brought_back(database, scope, since)
     all_requests_for_planning(database, scope, since); requests_as_of(database, scope, moment, since=None)
     find_by_session(database, scope, session_id) -> StoredRequest | None
-    sessionless_unknown_requests(database, scope, since); found_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
+    once_unknown_requests(database, scope, since); followed_sessions(database, scope, session_ids) -> {session_id}
 
 Sessions that something else made (`records_orphans`)
     events_read_to(database, scope) -> datetime | None; mark_events_read(database, scope, moment)
@@ -131,7 +131,7 @@ from jobs.adapters.records_contacts import (
     count_requests_between,
     find_by_session,
     followed_sessions,
-    found_requests,
+    once_unknown_requests,
     open_requests,
     planned_requests,
     provisional_requests,
@@ -143,7 +143,6 @@ from jobs.adapters.records_contacts import (
     requests_of_run,
     requests_since,
     requests_with_outcome_of_run,
-    sessionless_unknown_requests,
     unknown_requests,
 )
 from jobs.adapters.records_decisions import StoredDecision, decisions_about, record_changed_decisions
@@ -284,7 +283,6 @@ __all__ = [
     "followed_refreshes",
     "followed_sessions",
     "foreign_sessions_since",
-    "found_requests",
     "has_base_for_brakes",
     "held_plan",
     "highest_breakage_numbers",
@@ -310,6 +308,7 @@ __all__ = [
     "newest_run_of",
     "newly_affected_since",
     "oldest_snapshot_date",
+    "once_unknown_requests",
     "open_breakage",
     "open_breakages",
     "open_requests",
@@ -353,7 +352,6 @@ __all__ = [
     "run",
     "runs_between",
     "session_checks_of",
-    "sessionless_unknown_requests",
     "set_stage",
     "snapshot",
     "snapshots_between",

@@ -98,24 +98,11 @@ def unknown_requests(database: Database, scope: Scope) -> list[StoredRequest]:
     return _stored(database, scope, requests.c.state == str(State.UNKNOWN), requests.c.resolved_at.is_(None))
 
 
-def sessionless_unknown_requests(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
-    """Requests that were attempted since a moment and whose session nobody knows, whether or not somebody settled them."""
-    chosen = (
-        requests.c.state == str(State.UNKNOWN),
-        requests.c.session_id.is_(None),
-        requests.c.attempting_at >= since,
-    )
-    return _stored(database, scope, *chosen)
-
-
-def found_requests(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
-    """Requests that were attempted since a moment, were unknown, and were given a session later."""
-    chosen = (
-        requests.c.state == str(State.CREATED),
-        requests.c.resolved_at.is_not(None),
-        requests.c.attempting_at >= since,
-    )
-    return _stored(database, scope, *chosen)
+def once_unknown_requests(database: Database, scope: Scope, since: datetime) -> list[StoredRequest]:
+    """Requests that were attempted since a moment and are unknown, settled or not, or were and got a session later."""
+    has_session_since = and_(requests.c.state == str(State.CREATED), requests.c.resolved_at.is_not(None))
+    chosen = or_(requests.c.state == str(State.UNKNOWN), has_session_since)
+    return _stored(database, scope, chosen, requests.c.attempting_at >= since)
 
 
 def followed_sessions(database: Database, scope: Scope, session_ids: Iterable[str]) -> set[str]:
